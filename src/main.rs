@@ -1,0 +1,2 @@
+//! The `feather-sync` binary.
+fn main() {}
