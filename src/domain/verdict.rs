@@ -1,0 +1,343 @@
+//! What one attempt came to, and everything that follows from it: the one place where an answer or a failure
+//! becomes a decision.
+
+use crate::domain::clock::Dice;
+use crate::domain::failure::ErrorClass;
+use crate::domain::failure::Failure;
+use crate::domain::job::Job;
+use crate::domain::job::Phase;
+use crate::domain::retry::RetryDecision;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::settle::SettleRule;
+use crate::domain::settle::Settling;
+use crate::domain::snapshot::ConnectionSnapshot;
+use crate::domain::snapshot::ContentHash;
+use std::time::Duration;
+
+/// A call that was answered with a connection.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The connection.
+    pub snapshot: Box<ConnectionSnapshot>,
+    /// Status code.
+    pub http_status: u16,
+    /// `x-request-id`.
+    pub upstream_request_id: Option<String>,
+}
+
+/// How an attempt ended, in the contract's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    missing_docs,
+    reason = "the contract's table of outcomes says what each means"
+)]
+pub enum Outcome {
+    Synced,
+    Settling,
+    Retry,
+    Dead,
+    Deferred,
+    Crashed,
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] = [
+        Self::Synced,
+        Self::Settling,
+        Self::Retry,
+        Self::Dead,
+        Self::Deferred,
+        Self::Crashed,
+        Self::Cancelled,
+    ];
+
+    /// The word used in tables and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Settling => "settling",
+            Self::Retry => "retry",
+            Self::Dead => "dead",
+            Self::Deferred => "deferred",
+            Self::Crashed => "crashed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What becomes of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing is left to do.
+    Done,
+    /// Poll.
+    Poll {
+        /// After this long.
+        delay: Duration,
+        /// What this answer looked like.
+        fingerprint: ContentHash,
+    },
+    /// The same again.
+    Retry {
+        /// Which call.
+        phase: Phase,
+        /// After this long.
+        delay: Duration,
+        /// No request brings it forward past this.
+        server_delay: Option<Duration>,
+    },
+    /// The attempt does not count; due again at once, or when the account's pause ends.
+    Defer,
+    /// Given up.
+    Bury,
+}
+
+/// What the attempt says about the account as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountWord {
+    /// The key is accepted and the limit is not exceeded.
+    Works,
+    /// An answer, but none that proves the key: enough to end a rate pause, not an auth pause.
+    Answered,
+    /// Nothing was learned.
+    Silent,
+    /// 401 or 429: nobody calls until the pause is over.
+    Refused {
+        /// `auth` or `rate_limited`.
+        class: ErrorClass,
+        /// How long the server asks for, clamped.
+        delay: Option<Duration>,
+    },
+}
+
+/// What is to be stored of an answer.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The connection.
+    pub snapshot: Box<ConnectionSnapshot>,
+    /// A finalize that succeeded.
+    pub finalized: bool,
+    /// The `tools` array is complete: what it lacks is removed.
+    pub complete: bool,
+}
+
+/// Everything that follows from one attempt.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The class of its failure.
+    pub class: Option<ErrorClass>,
+    /// The failure in words.
+    pub error: Option<String>,
+    /// Status code of the answer.
+    pub http_status: Option<u16>,
+    /// `x-request-id` of the answer.
+    pub upstream_request_id: Option<String>,
+    /// What becomes of the job.
+    pub next: Next,
+    /// Answers in a row that were not what the API promises, this one included.
+    pub malformed: u32,
+    /// What is to be stored.
+    pub stored: Option<Stored>,
+    /// The API says that the connection does not exist.
+    pub gone: bool,
+    /// What it says about the account.
+    pub account: AccountWord,
+}
+
+/// Judges what a call came to.
+pub fn judge(
+    job: &Job,
+    result: Result<Answer, Failure>,
+    retry: &RetryPolicy,
+    settle: &SettleRule,
+    dice: &Dice,
+) -> Verdict {
+    match result {
+        Ok(answer) => judge_answer(job, answer, retry, settle, dice),
+        Err(failure) => judge_failure(job, failure, retry, dice),
+    }
+}
+
+/// An attempt that a stop interrupted after the call may have gone out: recorded, not counted.
+pub fn interrupted(job: &Job) -> Verdict {
+    Verdict {
+        outcome: Outcome::Deferred,
+        class: None,
+        error: Some(
+            "interrupted by shutdown before the answer came; it will be tried again".into(),
+        ),
+        http_status: None,
+        upstream_request_id: None,
+        next: Next::Defer,
+        malformed: job.malformed,
+        stored: None,
+        gone: false,
+        account: AccountWord::Silent,
+    }
+}
+
+/// An answer that Postgres refused to store: the job is dead and nothing of the answer is kept.
+pub fn unstorable(verdict: &Verdict, why: String) -> Verdict {
+    Verdict {
+        outcome: Outcome::Dead,
+        class: Some(ErrorClass::Storage),
+        error: Some(why),
+        next: Next::Bury,
+        stored: None,
+        gone: false,
+        ..verdict.clone()
+    }
+}
+
+fn judge_answer(
+    job: &Job,
+    answer: Answer,
+    retry: &RetryPolicy,
+    settle: &SettleRule,
+    dice: &Dice,
+) -> Verdict {
+    let snapshot = answer.snapshot;
+    let settling = settle.judge(job, &snapshot);
+    let overdue = job
+        .settle_deadline
+        .is_some_and(|deadline| job.started_at >= deadline);
+    let (outcome, next, failure) = match settling {
+        Settling::Settled => (Outcome::Synced, Next::Done, None),
+        Settling::Unsettled if overdue => (
+            Outcome::Dead,
+            Next::Bury,
+            Some(Failure::new(
+                ErrorClass::SettleTimeout,
+                format!(
+                    "tools_status is still {:?} after settle.deadline; raise it, or retry when upstream has synced",
+                    snapshot.tools_status
+                ),
+            )),
+        ),
+        Settling::Unsettled => (
+            Outcome::Settling,
+            Next::Poll {
+                delay: next_poll(job, settle, dice),
+                fingerprint: snapshot.fingerprint(),
+            },
+            None,
+        ),
+        Settling::Failed => (
+            Outcome::Dead,
+            Next::Bury,
+            Some(Failure::new(
+                ErrorClass::ToolsFailed,
+                format!(
+                    "upstream ended the tool sync as {:?}",
+                    snapshot.tools_status
+                ),
+            )),
+        ),
+        Settling::NotActive => {
+            let failure = Failure::new(
+                ErrorClass::NotActive,
+                format!("status is {:?}: OAuth is not finished", snapshot.status),
+            );
+            let (outcome, next) = retry_or_bury(job, &failure, Phase::Finalize, 0, retry, dice);
+            (outcome, next, Some(failure))
+        }
+    };
+    Verdict {
+        outcome,
+        class: failure.as_ref().map(|failure| failure.class),
+        error: failure.map(|failure| failure.message),
+        http_status: Some(answer.http_status),
+        upstream_request_id: answer.upstream_request_id,
+        next,
+        malformed: 0,
+        stored: Some(Stored {
+            finalized: job.phase == Phase::Finalize && settling != Settling::NotActive,
+            complete: settling == Settling::Settled && snapshot.tools.is_some(),
+            snapshot,
+        }),
+        gone: false,
+        account: AccountWord::Works,
+    }
+}
+
+fn next_poll(job: &Job, settle: &SettleRule, dice: &Dice) -> Duration {
+    // A finalize restarts the polls; its deadline is set by the database when it is committed.
+    let (polls, until_deadline) = match job.phase {
+        Phase::Finalize => (0, settle.deadline),
+        Phase::Settle => (
+            job.settle_polls.saturating_add(1),
+            job.settle_deadline
+                .and_then(|deadline| (deadline - job.started_at).to_std().ok())
+                .unwrap_or_default(),
+        ),
+    };
+    settle.poll_delay(polls, Some(until_deadline), dice.roll())
+}
+
+fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) -> Verdict {
+    let malformed = match failure.class {
+        ErrorClass::Protocol | ErrorClass::Mismatch => job.malformed + 1,
+        _ => 0,
+    };
+    let (outcome, next) = match failure.class {
+        ErrorClass::Auth | ErrorClass::RateLimited => (Outcome::Deferred, Next::Defer),
+        _ => retry_or_bury(job, &failure, job.phase, malformed, retry, dice),
+    };
+    let account = match failure.class {
+        ErrorClass::Auth | ErrorClass::RateLimited => AccountWord::Refused {
+            class: failure.class,
+            delay: retry.server_delay(failure.hint.retry_after),
+        },
+        ErrorClass::Forbidden
+        | ErrorClass::NotFound
+        | ErrorClass::InvalidRequest
+        | ErrorClass::Conflict => AccountWord::Works,
+        _ if failure.http_status.is_some() => AccountWord::Answered,
+        _ => AccountWord::Silent,
+    };
+    Verdict {
+        outcome,
+        class: Some(failure.class),
+        error: Some(failure.message),
+        http_status: failure.http_status,
+        upstream_request_id: failure.upstream_request_id,
+        next,
+        malformed,
+        stored: None,
+        gone: failure.class == ErrorClass::NotFound,
+        account,
+    }
+}
+
+fn retry_or_bury(
+    job: &Job,
+    failure: &Failure,
+    phase: Phase,
+    malformed: u32,
+    retry: &RetryPolicy,
+    dice: &Dice,
+) -> (Outcome, Next) {
+    match retry.decide(failure, job.attempt, malformed, dice.roll()) {
+        RetryDecision::Retry {
+            delay,
+            server_delay,
+        } => (
+            Outcome::Retry,
+            Next::Retry {
+                phase,
+                delay,
+                server_delay,
+            },
+        ),
+        RetryDecision::GiveUp => (Outcome::Dead, Next::Bury),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

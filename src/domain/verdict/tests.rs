@@ -1,0 +1,177 @@
+use super::fixture::*;
+use super::*;
+use crate::domain::failure::ServerHint;
+
+fn judge_with(job: &Job, result: Result<Answer, Failure>) -> Verdict {
+    judge(
+        job,
+        result,
+        &retry_policy(),
+        &settle_rule(),
+        &Dice::Fixed(0.5),
+    )
+}
+
+fn answer(snapshot: ConnectionSnapshot) -> Result<Answer, Failure> {
+    Ok(Answer {
+        snapshot: Box::new(snapshot),
+        http_status: 200,
+        upstream_request_id: Some("req-1".into()),
+    })
+}
+
+fn with_status(tools_status: &str) -> ConnectionSnapshot {
+    ConnectionSnapshot {
+        tools_status: tools_status.into(),
+        tools: Some(vec![]),
+        ..snapshot()
+    }
+}
+
+#[test]
+fn a_settled_finalize_is_done_and_its_tools_are_complete() {
+    let verdict = judge_with(&job(Phase::Finalize), answer(with_status("synced")));
+    assert_eq!(verdict.outcome, Outcome::Synced);
+    assert_eq!(verdict.next, Next::Done);
+    let stored = verdict.stored.unwrap();
+    assert!(stored.finalized && stored.complete);
+}
+
+#[test]
+fn an_answer_without_tools_removes_nothing_even_when_settled() {
+    let verdict = judge_with(&job(Phase::Finalize), answer(snapshot()));
+    assert_eq!(verdict.outcome, Outcome::Synced);
+    assert!(!verdict.stored.unwrap().complete);
+}
+
+#[test]
+fn an_unsettled_finalize_is_polled_after_the_initial_interval() {
+    let verdict = judge_with(&job(Phase::Finalize), answer(with_status("syncing")));
+    assert_eq!(verdict.outcome, Outcome::Settling);
+    let Next::Poll { delay, .. } = verdict.next else {
+        panic!("{:?}", verdict.next)
+    };
+    assert_eq!(delay, Duration::from_millis(1050));
+    assert!(!verdict.stored.unwrap().complete);
+}
+
+#[test]
+fn only_a_poll_begun_after_the_deadline_times_out() {
+    let before = Job {
+        settle_deadline: Some(time(11)),
+        ..job(Phase::Settle)
+    };
+    assert_eq!(
+        judge_with(&before, answer(with_status("syncing"))).outcome,
+        Outcome::Settling
+    );
+    let after = Job {
+        settle_deadline: Some(time(10)),
+        ..job(Phase::Settle)
+    };
+    let verdict = judge_with(&after, answer(with_status("syncing")));
+    assert_eq!(
+        (verdict.outcome, verdict.class),
+        (Outcome::Dead, Some(ErrorClass::SettleTimeout))
+    );
+    assert!(verdict.stored.is_some());
+    assert_eq!(
+        judge_with(&after, answer(with_status("synced"))).outcome,
+        Outcome::Synced
+    );
+}
+
+#[test]
+fn failed_tools_are_stored_and_the_job_is_dead() {
+    let verdict = judge_with(&job(Phase::Settle), answer(with_status("failed")));
+    assert_eq!(
+        (verdict.outcome, verdict.class),
+        (Outcome::Dead, Some(ErrorClass::ToolsFailed))
+    );
+    assert!(!verdict.stored.unwrap().complete);
+}
+
+#[test]
+fn an_unfinished_oauth_is_stored_but_not_as_finalized_and_finalized_again() {
+    let pending = ConnectionSnapshot {
+        status: "pending_oauth".into(),
+        ..snapshot()
+    };
+    for phase in Phase::ALL {
+        let verdict = judge_with(&job(phase), answer(pending.clone()));
+        assert_eq!(
+            (verdict.outcome, verdict.class),
+            (Outcome::Retry, Some(ErrorClass::NotActive))
+        );
+        assert!(!verdict.stored.unwrap().finalized);
+        assert!(matches!(
+            verdict.next,
+            Next::Retry {
+                phase: Phase::Finalize,
+                ..
+            }
+        ));
+    }
+}
+
+#[test]
+fn a_401_and_a_429_burn_no_attempt_and_pause_the_account() {
+    for class in [ErrorClass::Auth, ErrorClass::RateLimited] {
+        let spent = Job {
+            attempt: 20,
+            ..job(Phase::Finalize)
+        };
+        let failure = Failure {
+            hint: ServerHint {
+                retryable: Some(false),
+                retry_after: Some(Duration::from_secs(9_999)),
+            },
+            ..Failure::new(class, "no")
+        };
+        let verdict = judge_with(&spent, Err(failure));
+        assert_eq!(
+            (verdict.outcome, verdict.next),
+            (Outcome::Deferred, Next::Defer)
+        );
+        let delay = Some(Duration::from_secs(3600));
+        assert_eq!(verdict.account, AccountWord::Refused { class, delay });
+    }
+}
+
+#[test]
+fn the_fourth_malformed_answer_in_a_row_kills_and_any_other_ends_the_row() {
+    let third = Job {
+        malformed: 3,
+        ..job(Phase::Finalize)
+    };
+    for class in [ErrorClass::Protocol, ErrorClass::Mismatch] {
+        let verdict = judge_with(&third, Err(Failure::new(class, "?")));
+        assert_eq!((verdict.outcome, verdict.malformed), (Outcome::Dead, 4));
+    }
+    let network = judge_with(&third, Err(Failure::new(ErrorClass::Network, "reset")));
+    assert_eq!((network.outcome, network.malformed), (Outcome::Retry, 0));
+}
+
+#[test]
+fn only_a_not_found_says_that_the_connection_is_gone() {
+    for class in ErrorClass::ALL {
+        let verdict = judge_with(&job(Phase::Finalize), Err(Failure::new(class, "x")));
+        assert_eq!(verdict.gone, class == ErrorClass::NotFound, "{class}");
+        assert!(verdict.stored.is_none());
+    }
+}
+
+#[test]
+fn a_failed_poll_is_retried_as_a_poll() {
+    let verdict = judge_with(
+        &job(Phase::Settle),
+        Err(Failure::new(ErrorClass::Upstream, "503")),
+    );
+    assert!(matches!(
+        verdict.next,
+        Next::Retry {
+            phase: Phase::Settle,
+            ..
+        }
+    ));
+}
