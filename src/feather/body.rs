@@ -1,0 +1,140 @@
+//! Makes a body storable in place: jsonb refuses `\u0000` and lone surrogates, so both become U+FFFD.
+
+/// A body whose forbidden escapes have been replaced, and where.
+pub(super) struct StorableBody {
+    bytes: Vec<u8>,
+    /// Offsets of the replaced escapes, ascending.
+    altered: Vec<usize>,
+}
+
+const REPLACEMENT: &[u8; 6] = b"\\ufffd";
+
+impl StorableBody {
+    /// Takes the bytes of a JSON document. Offsets do not move: an escape and its replacement are equally long.
+    pub(super) fn new(mut bytes: Vec<u8>) -> Self {
+        let mut altered = Vec::new();
+        let mut at = 0;
+        while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'\\') {
+            let start = at + found;
+            at = match escape(&bytes[start..]) {
+                Escape::Other(length) => start + length,
+                Escape::Pair => start + 12,
+                Escape::Forbidden => {
+                    bytes[start..start + 6].copy_from_slice(REPLACEMENT);
+                    altered.push(start);
+                    start + 6
+                }
+            };
+            if at >= bytes.len() {
+                break;
+            }
+        }
+        Self { bytes, altered }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether anything was replaced in `part`, a slice of this body's own text.
+    pub(super) fn is_altered(&self, part: &str) -> bool {
+        if self.altered.is_empty() {
+            return false;
+        }
+        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        let first = self.altered.partition_point(|at| *at < start);
+        self.altered
+            .get(first)
+            .is_some_and(|at| *at < start + part.len())
+    }
+}
+
+enum Escape {
+    /// Harmless, this many bytes long.
+    Other(usize),
+    /// A surrogate pair.
+    Pair,
+    Forbidden,
+}
+
+/// Classifies the escape at the start of `text`, which begins with a backslash.
+fn escape(text: &[u8]) -> Escape {
+    match code_unit(text) {
+        None => Escape::Other(2),
+        Some(0 | 0xDC00..=0xDFFF) => Escape::Forbidden,
+        Some(0xD800..=0xDBFF) => match text.get(6..).and_then(code_unit) {
+            Some(0xDC00..=0xDFFF) => Escape::Pair,
+            _ => Escape::Forbidden,
+        },
+        Some(_) => Escape::Other(6),
+    }
+}
+
+/// The code unit of a `\uXXXX` at the start of `text`.
+fn code_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let value = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(value).ok()?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn made_storable(text: &str) -> String {
+        String::from_utf8(StorableBody::new(text.into()).bytes).unwrap()
+    }
+
+    #[test]
+    fn nul_and_lone_surrogates_become_the_replacement_character() {
+        let table = [
+            (r#""a\u0000b""#, r#""a\ufffdb""#),
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#""\udc00\ud800x""#, r#""\ufffd\ufffdx""#),
+            (r#""\ud800\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+        ];
+        for (from, to) in table {
+            assert_eq!(made_storable(from), to);
+        }
+    }
+
+    #[test]
+    fn an_escaped_backslash_before_u0000_is_text_and_stays() {
+        for text in [
+            r#""\\u0000""#,
+            r#""\\\\ud800""#,
+            r#""\ud83d\ude00""#,
+            r#""é\n""#,
+            r"\",
+            r"\u00",
+        ] {
+            assert_eq!(made_storable(text), text);
+        }
+    }
+
+    #[test]
+    fn an_alteration_is_found_where_it_is() {
+        let body = StorableBody::new(br#"{"a":"x","b":"\u0000"}"#.to_vec());
+        let text = std::str::from_utf8(body.bytes()).unwrap();
+        assert!(!body.is_altered(&text[5..8]));
+        assert!(body.is_altered(&text[13..21]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_keep_their_length_and_every_json_string_becomes_readable(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            units in proptest::collection::vec(any::<u16>(), 0..8)
+        ) {
+            let length = bytes.len();
+            prop_assert_eq!(StorableBody::new(bytes).bytes.len(), length);
+            let text: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let storable = made_storable(&format!("\"{text}\""));
+            let read: String = serde_json::from_str(&storable).unwrap();
+            prop_assert!(!read.contains('\0'));
+        }
+    }
+}

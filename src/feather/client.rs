@@ -1,0 +1,261 @@
+//! One request, one answer: deadlines, a bounded body, and every way to fail classified.
+
+use crate::domain::Answer;
+use crate::domain::CallKind;
+use crate::domain::ErrorClass;
+use crate::domain::Failure;
+use crate::feather::body::StorableBody;
+use crate::feather::error_response;
+use crate::feather::error_response::EXCERPT_BYTES;
+use crate::feather::redact::Redactor;
+use crate::feather::wire;
+use crate::feather::wire::WireError;
+use reqwest::Method;
+use reqwest::Response;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Idle connections are dropped well before usual servers (60 s and more) drop theirs: a request on a connection
+/// that the server is just closing has an unknown outcome.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Reads the account's API key anew, from where it is configured.
+pub type KeyReader = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
+
+/// How one account's API is reached.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Base URL without trailing slash.
+    pub base_url: String,
+    /// From the first byte sent to the last byte received, connecting included.
+    pub request_timeout: Duration,
+    /// DNS, TCP and TLS.
+    pub connect_timeout: Duration,
+    /// Largest body read, in bytes, after decompression.
+    pub max_body_bytes: usize,
+}
+
+/// Why a client cannot be made or its key not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The key cannot be had.
+    #[error("{0}")]
+    Key(String),
+    /// The key has characters that no HTTP header may have.
+    #[error(
+        "the API key has characters that cannot be sent in a header; check the file for stray bytes"
+    )]
+    KeyCharacters,
+    /// The HTTP client cannot be made.
+    #[error(
+        "the HTTP client cannot be made: {0}; is a CA store installed (package ca-certificates)?"
+    )]
+    Http(String),
+}
+
+/// The API of one account.
+pub struct ApiClient {
+    http: reqwest::Client,
+    settings: ClientSettings,
+    key: RwLock<HeaderValue>,
+    read_key: KeyReader,
+    redactor: Redactor,
+}
+
+impl ApiClient {
+    /// Makes a client and reads its key.
+    ///
+    /// # Errors
+    /// When the key cannot be read or the TLS set-up fails.
+    pub fn new(
+        settings: ClientSettings,
+        read_key: KeyReader,
+        redactor: Redactor,
+    ) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("feather-sync/", env!("CARGO_PKG_VERSION")))
+            .timeout(settings.request_timeout)
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(KEEP_ALIVE)
+            // A redirect would carry the key to whatever it names.
+            .redirect(reqwest::redirect::Policy::none())
+            // Attempts are counted in the queue, once.
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .build()
+            .map_err(|error| ClientError::Http(chain(&error)))?;
+        let key = header(&read_key, &redactor)?;
+        Ok(Self {
+            http,
+            settings,
+            key: RwLock::new(key),
+            read_key,
+            redactor,
+        })
+    }
+
+    /// Reads the key anew, as after a rotation. On failure the old one stays.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn reload_key(&self) -> Result<(), ClientError> {
+        let key = header(&self.read_key, &self.redactor)?;
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+
+    /// Makes one call about one connection.
+    ///
+    /// # Errors
+    /// Everything but a full answer about this very connection, classified.
+    pub async fn call(&self, kind: CallKind, id: Uuid) -> Result<Answer, Failure> {
+        let (method, path) = match kind {
+            CallKind::Finalize => (
+                Method::POST,
+                format!("/v1/integrations/connections/{id}/finalize"),
+            ),
+            CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
+        };
+        let response = self.send(method, &path).await?;
+        let status = response.status();
+        let upstream_request_id = self.request_id(&response);
+        let headers = response.headers().clone();
+        let with_answer = |failure: Failure| Failure {
+            http_status: Some(status.as_u16()),
+            upstream_request_id: upstream_request_id.clone(),
+            ..failure
+        };
+        let body = self.read_body(response).await.map_err(with_answer)?;
+        if !status.is_success() {
+            return Err(with_answer(error_response::describe(
+                status,
+                &headers,
+                &body,
+                &self.redactor,
+            )));
+        }
+        let body = StorableBody::new(body);
+        match wire::read_connection(&body, id) {
+            Ok(snapshot) => Ok(Answer {
+                snapshot: Box::new(snapshot),
+                http_status: status.as_u16(),
+                upstream_request_id,
+            }),
+            Err(error) => {
+                let class = match error {
+                    WireError::Malformed(_) => ErrorClass::Protocol,
+                    WireError::OtherId { .. } => ErrorClass::Mismatch,
+                };
+                let message = format!(
+                    "{}; body: {}",
+                    self.redactor
+                        .excerpt(error.to_string().as_bytes(), EXCERPT_BYTES),
+                    self.redactor.excerpt(body.bytes(), EXCERPT_BYTES)
+                );
+                Err(with_answer(Failure::new(class, message)))
+            }
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<Response, Failure> {
+        let key = self
+            .key
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.http
+            .request(method, format!("{}{path}", self.settings.base_url))
+            .header("x-api-key", key)
+            .send()
+            .await
+            .map_err(|error| self.failure(error))
+    }
+
+    async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let limit = self.settings.max_body_bytes;
+        let too_large = || {
+            Failure::new(
+                ErrorClass::Protocol,
+                format!(
+                    "the body is larger than api.max_body_bytes ({limit}); raise it if such answers are real"
+                ),
+            )
+        };
+        let announced = response.content_length().unwrap_or_default();
+        if announced > limit as u64 {
+            return Err(too_large());
+        }
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_large()),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
+    }
+
+    /// Classifies a call without a full answer.
+    fn failure(&self, error: reqwest::Error) -> Failure {
+        let error = error.without_url();
+        let message = self.redactor.redact(&chain(&error));
+        if error.is_timeout() {
+            let timeout = self.settings.request_timeout;
+            return Failure::new(
+                ErrorClass::Timeout,
+                format!("no full answer within {timeout:?}: {message}"),
+            );
+        }
+        // A body that ends early is the network's doing; one that arrives whole and cannot be decompressed is not.
+        let class = if error.is_decode() && !is_cut_short(&error) {
+            ErrorClass::Protocol
+        } else {
+            ErrorClass::Network
+        };
+        Failure::new(class, message)
+    }
+
+    fn request_id(&self, response: &Response) -> Option<String> {
+        let id = response.headers().get("x-request-id")?;
+        Some(self.redactor.excerpt(id.as_bytes(), 200))
+    }
+}
+
+fn header(read_key: &KeyReader, redactor: &Redactor) -> Result<HeaderValue, ClientError> {
+    let key = read_key().map_err(ClientError::Key)?;
+    redactor.learn(&key);
+    let mut header =
+        HeaderValue::from_str(key.expose_secret()).map_err(|_| ClientError::KeyCharacters)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut words: Vec<String> = causes(error).map(ToString::to_string).collect();
+    words.dedup();
+    words.join(": ")
+}
+
+/// Whether the connection ended before the body did. Decompression wraps what the connection reported.
+fn is_cut_short(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        let text = cause.to_string();
+        cause
+            .downcast_ref::<reqwest::Error>()
+            .is_some_and(reqwest::Error::is_body)
+            || text.contains("end of file before message length reached")
+            || text.contains("connection")
+    })
+}

@@ -1,0 +1,159 @@
+//! An answer that is not a success: its class, the server's hint, and a message for people.
+
+use crate::domain::ErrorClass;
+use crate::domain::Failure;
+use crate::domain::ServerHint;
+use crate::feather::redact::Redactor;
+use chrono::DateTime;
+use reqwest::StatusCode;
+use reqwest::header::DATE;
+use reqwest::header::HeaderMap;
+use reqwest::header::LOCATION;
+use reqwest::header::RETRY_AFTER;
+use serde_json::Value;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+/// How much of a body is kept for people.
+pub(super) const EXCERPT_BYTES: usize = 1024;
+
+/// Describes a refused call.
+pub(super) fn describe(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    redactor: &Redactor,
+) -> Failure {
+    let fields = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let words = |name: &str| fields.get(name).and_then(Value::as_str);
+    let api_error = words("error").zip(words("message"));
+    let message = match api_error {
+        Some((error, message)) => redactor.excerpt(
+            format!("HTTP {}: {error}: {message}", status.as_u16()).as_bytes(),
+            EXCERPT_BYTES,
+        ),
+        None => {
+            let target = headers.get(LOCATION).map_or_else(String::new, |to| {
+                format!(
+                    " to {}",
+                    redactor.redact(&String::from_utf8_lossy(to.as_bytes()))
+                )
+            });
+            format!(
+                "HTTP {}{target}, not in the API's own words; body: {}",
+                status.as_u16(),
+                redactor.excerpt(body, EXCERPT_BYTES)
+            )
+        }
+    };
+    Failure {
+        hint: ServerHint {
+            retryable: fields.get("retryable").and_then(Value::as_bool),
+            retry_after: fields
+                .get("retry_after")
+                .and_then(Value::as_f64)
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .or_else(|| retry_after(headers, SystemTime::now())),
+        },
+        http_status: Some(status.as_u16()),
+        ..Failure::new(
+            ErrorClass::of_status(status.as_u16(), api_error.is_some()),
+            message,
+        )
+    }
+}
+
+/// `Retry-After`, in seconds or as a date; a date counts from the server's own `Date` where it names one, so that
+/// a skewed clock here does not matter.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let timestamp = |date: &str| {
+        DateTime::parse_from_rfc2822(date)
+            .ok()
+            .map(|at| at.timestamp())
+    };
+    let from = text(DATE).and_then(timestamp).or_else(|| {
+        let since_epoch = now.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since_epoch.as_secs()).ok()
+    })?;
+    let delay = timestamp(value)?.saturating_sub(from);
+    Some(Duration::from_secs(
+        u64::try_from(delay).unwrap_or_default(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(status: u16, headers: &[(&'static str, &str)], body: &str) -> Failure {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        let status = StatusCode::from_u16(status).unwrap();
+        describe(status, &headers, body.as_bytes(), &Redactor::default())
+    }
+
+    #[test]
+    fn the_bodys_hint_beats_the_header() {
+        let body = r#"{"error":"busy","message":"later","retryable":false,"retry_after":7}"#;
+        let failure = described(503, &[("retry-after", "99")], body);
+        assert_eq!(failure.hint.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(failure.hint.retryable, Some(false));
+        assert_eq!(failure.message, "HTTP 503: busy: later");
+    }
+
+    #[test]
+    fn a_retry_after_header_reads_as_seconds_or_as_a_date() {
+        let seconds = |headers: &[(&'static str, &str)]| {
+            described(503, headers, "<html>")
+                .hint
+                .retry_after
+                .map(|d| d.as_secs())
+        };
+        assert_eq!(seconds(&[("retry-after", "12")]), Some(12));
+        let date = ("date", "Wed, 21 Oct 2015 07:27:30 GMT");
+        let at = ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT");
+        assert_eq!(seconds(&[date, at]), Some(30));
+        assert_eq!(seconds(&[at]), Some(0));
+        assert_eq!(seconds(&[("retry-after", "soon")]), None);
+        assert_eq!(seconds(&[]), None);
+    }
+
+    #[test]
+    fn a_404_is_only_a_not_found_in_the_apis_own_words() {
+        let own = r#"{"error":"not_found","message":"no such connection"}"#;
+        assert_eq!(described(404, &[], own).class, ErrorClass::NotFound);
+        for other in [
+            "<html>",
+            r#"{"detail":"Not Found"}"#,
+            "",
+            r#"{"error":1,"message":"x"}"#,
+        ] {
+            assert_eq!(
+                described(404, &[], other).class,
+                ErrorClass::Protocol,
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn absurd_hints_are_no_hints() {
+        for value in ["-1", "\"soon\"", "null", "1e300"] {
+            let body =
+                format!(r#"{{"error":"e","message":"m","retryable":"x","retry_after":{value}}}"#);
+            assert_eq!(
+                described(500, &[], &body).hint,
+                ServerHint::default(),
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,235 @@
+use super::*;
+use serde_json::Value;
+use serde_json::json;
+
+const ID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
+
+fn tool(id: u128) -> Value {
+    json!({
+        "id": Uuid::from_u128(id), "connection_id": ID, "organization_id": Uuid::nil(), "integration_key": "slack",
+        "nickname_slug": "ops", "tool_path": "chat.post", "slug": "ops_post", "display_name": "Post",
+        "description": null, "input_schema": {"type": "object"}, "is_enabled": true,
+        "last_seen_at": "2026-01-02T03:04:05.123456Z", "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00+02:00", "stale_field_paths": ["a.b"], "default_count": 1,
+        "pinned_count": 0, "stale_input_fields": [], "merged_input_preview": {}
+    })
+}
+
+fn connection() -> Value {
+    json!({
+        "id": ID, "organization_id": Uuid::nil(), "integration_key": "brand_new", "nickname_slug": "ops",
+        "nickname": "Ops", "vendor": "nango", "vendor_connection_id": null, "status": "active",
+        "tools_status": "synced", "tools_synced_at": "2026-01-01T00:00:00Z", "status_reason": null,
+        "connected_at": null, "last_refreshed_at": null, "last_used_at": null, "metadata": {"a": [1]},
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "tools": [tool(2), tool(1)]
+    })
+}
+
+fn read_text(text: &str) -> Result<ConnectionSnapshot, WireError> {
+    read_connection(&StorableBody::new(text.into()), ID.parse().unwrap())
+}
+
+fn read(value: &Value) -> Result<ConnectionSnapshot, WireError> {
+    read_text(&value.to_string())
+}
+
+fn edited(edit: impl FnOnce(&mut Value)) -> Value {
+    let mut value = connection();
+    edit(&mut value);
+    value
+}
+
+#[test]
+fn a_plain_answer_is_read_with_tools_sorted_by_id() {
+    let snapshot = read(&connection()).unwrap();
+    assert_eq!(snapshot.integration_key, "brand_new");
+    assert_eq!(snapshot.metadata, r#"{"a":[1]}"#);
+    assert_eq!(snapshot.voice_account_cps, Optional::Absent);
+    assert_eq!(snapshot.extra, "{}");
+    assert!(snapshot.warnings.is_empty());
+    let ids: Vec<_> = snapshot
+        .tools
+        .unwrap()
+        .iter()
+        .map(|tool| tool.id.as_u128())
+        .collect();
+    assert_eq!(ids, [1, 2]);
+}
+
+#[test]
+fn every_required_field_that_is_missing_is_named() {
+    let required = connection();
+    for name in required
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| *name != "tools")
+    {
+        let error = read(&edited(|value| {
+            _ = value.as_object_mut().unwrap().remove(name)
+        }))
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("{name}: the field is missing")),
+            "{error}"
+        );
+    }
+    for name in tool(1).as_object().unwrap().keys() {
+        let error = read(&edited(|value| {
+            _ = value["tools"][1].as_object_mut().unwrap().remove(name)
+        }))
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("tools[1].{name}: the field is missing")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn tools_that_are_null_or_missing_are_no_tools_and_an_empty_array_is_one() {
+    assert_eq!(
+        read(&edited(|value| value["tools"] = Value::Null))
+            .unwrap()
+            .tools,
+        None
+    );
+    assert_eq!(
+        read(&edited(
+            |value| _ = value.as_object_mut().unwrap().remove("tools")
+        ))
+        .unwrap()
+        .tools,
+        None
+    );
+    assert_eq!(
+        read(&edited(|value| value["tools"] = json!([])))
+            .unwrap()
+            .tools,
+        Some(vec![])
+    );
+}
+
+#[test]
+fn unknown_fields_are_kept_with_every_digit() {
+    let text = connection().to_string().replacen(
+        '{',
+        r#"{"new_field": {"n": 12345678901234567890.123456789e-7},"#,
+        1,
+    );
+    assert_eq!(
+        read_text(&text).unwrap().extra,
+        r#"{"new_field":{"n": 12345678901234567890.123456789e-7}}"#
+    );
+}
+
+#[test]
+fn what_jsonb_refuses_is_replaced_and_named() {
+    let mut value = connection();
+    value["nickname"] = json!("N");
+    let text = value
+        .to_string()
+        .replace(r#""N""#, r#""a\u0000b""#)
+        .replace(r#""chat.post""#, r#""\ud800""#);
+    let snapshot = read_text(&text).unwrap();
+    assert_eq!(snapshot.nickname, "a\u{fffd}b");
+    let named = |warnings: &[Warning]| warnings.iter().map(|w| w.field.clone()).collect::<Vec<_>>();
+    assert_eq!(named(&snapshot.warnings), ["nickname"]);
+    let tools = snapshot.tools.unwrap();
+    assert_eq!(tools[0].tool_path, "\u{fffd}");
+    assert_eq!(named(&tools[0].warnings), ["tool_path"]);
+}
+
+#[test]
+fn an_answer_for_another_id_or_with_another_connections_tool_is_a_mismatch() {
+    let other = read(&edited(|value| value["id"] = json!(Uuid::nil()))).unwrap_err();
+    assert!(matches!(other, WireError::OtherId { .. }));
+    let foreign = read(&edited(|value| {
+        value["tools"][0]["connection_id"] = json!(Uuid::nil())
+    }))
+    .unwrap_err();
+    assert!(matches!(foreign, WireError::OtherId { .. }));
+}
+
+#[test]
+fn a_tool_that_comes_twice_counts_once_and_is_named() {
+    let snapshot = read(&edited(|value| {
+        value["tools"][0] = tool(1);
+        value["tools"][1]["slug"] = json!("last");
+    }))
+    .unwrap();
+    assert_eq!(snapshot.tools.unwrap()[0].slug, "last");
+    assert_eq!(snapshot.warnings[0].field, "tools[1].id");
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    let wrong = [
+        ("nickname", json!(1)),
+        ("nickname", Value::Null),
+        ("created_at", json!("yesterday")),
+        ("created_at", json!("2026-01-01T00:00:00")),
+        ("metadata", json!([])),
+        ("voice_account_cps", json!("fast")),
+        ("tools", json!({})),
+        ("organization_id", json!("x")),
+    ];
+    for (name, value) in wrong {
+        let error = read(&edited(|connection| connection[name] = value.clone())).unwrap_err();
+        assert!(error.to_string().contains(name), "{name}: {error}");
+    }
+    for text in ["", "[]", "null", "{", "<html>", "{} x"] {
+        assert!(
+            matches!(read_text(text), Err(WireError::Malformed(_))),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn optional_fields_tell_null_from_absent() {
+    let value = |cps: Value| {
+        read(&edited(|v| v["voice_account_cps"] = cps))
+            .unwrap()
+            .voice_account_cps
+    };
+    assert_eq!(value(Value::Null), Optional::Null);
+    assert_eq!(value(json!(2.5)), Optional::Json("2.5".into()));
+}
+
+#[test]
+fn the_hash_ignores_volatile_fields_and_key_order_and_nothing_else() {
+    let hash = |value: &Value| read(value).unwrap().hash;
+    let base = hash(&connection());
+    assert_eq!(
+        hash(&edited(
+            |v| v["last_used_at"] = json!("2026-01-01T00:00:00Z")
+        )),
+        base
+    );
+    assert_eq!(hash(&edited(|v| v["tools"] = Value::Null)), base);
+    for (name, other) in [
+        ("nickname", json!("x")),
+        ("metadata", json!({"a": [2]})),
+        ("new", json!(1)),
+    ] {
+        assert_ne!(hash(&edited(|v| v[name] = other.clone())), base, "{name}");
+    }
+}
+
+#[test]
+fn a_time_finer_than_microseconds_is_cut_and_named() {
+    let snapshot = read(&edited(|v| {
+        v["updated_at"] = json!("2026-01-01T00:00:00.123456789Z")
+    }))
+    .unwrap();
+    assert_eq!(
+        snapshot.updated_at.to_rfc3339(),
+        "2026-01-01T00:00:00.123456+00:00"
+    );
+    assert_eq!(snapshot.warnings[0].field, "updated_at");
+}
