@@ -11,7 +11,7 @@ CREATE TABLE feather.sync_requests (
     run_at        timestamptz NOT NULL DEFAULT now(),
     requested_by  text        DEFAULT session_user,
     requested_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT account_is_named CHECK (account <> ''),
+    CONSTRAINT account_is_named CHECK (account <> '' AND length(account) <= 200),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT requested_at_is_finite CHECK (isfinite(requested_at))
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,

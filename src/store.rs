@@ -1,1 +1,63 @@
-//! store
+//! All SQL. A function here is one thing that can be asked of the database; what it decides, it decides in one
+//! statement or one transaction, and never across an HTTP call.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`connection`](Db) | the pool, and sessions that are closed rather than reused when in doubt |
+//! | `requests` | the inbox: enqueue, take in |
+//! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
+//! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
+//! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
+//! | `inspect`, `operate` | what people ask and do |
+//! | `migrate`, `listen` | the schema; the wake-up hint |
+
+mod account;
+mod attempt;
+mod claim;
+mod commit;
+mod connection;
+mod error;
+mod fleet;
+mod inspect;
+mod job;
+mod lease;
+mod listen;
+mod migrate;
+mod operate;
+mod requests;
+mod retention;
+mod snapshot;
+
+pub use account::AccountRow;
+pub use account::PausedAccount;
+pub use claim::Claim;
+pub use claim::ClaimRequest;
+pub use commit::Committed;
+pub use connection::Db;
+pub use connection::DbSettings;
+pub use connection::PoolState;
+pub use error::StoreError;
+pub use fleet::AccountCounts;
+pub use fleet::ReplicaRow;
+pub use inspect::AttemptRow;
+pub use inspect::ConnectionReport;
+pub use inspect::HealthRow;
+pub use inspect::Remaining;
+pub use inspect::StatusRow;
+pub use inspect::ToolRow;
+pub use lease::Expired;
+pub use listen::Listener;
+pub use migrate::Migrated;
+pub use migrate::Roles;
+pub use migrate::SchemaState;
+pub use migrate::migrate;
+pub use operate::DeadFilter;
+pub use requests::EnqueueRequest;
+pub use requests::TakenIn;
+
+use std::time::Duration;
+
+/// Seconds from the database as a duration; what is past or not a number is zero.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

@@ -9,11 +9,6 @@ use std::time::Duration;
 /// Calls in a row with an answer that is not what the API promises, after which a job is dead.
 pub const MALFORMED_LIMIT: u32 = 4;
 
-/// Pause of an account that the API has refused, first and at most. The first is below the promised 5 s, so that
-/// the probe itself goes out within them.
-const PAUSE_FIRST: Duration = Duration::from_secs(4);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
 /// The policy of `[retry]`.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
@@ -135,13 +130,6 @@ impl RetryPolicy {
     }
 }
 
-/// Pause of an account after the `step`-th refusal in a row (from 1) that named no delay.
-pub fn pause(step: u32) -> Duration {
-    PAUSE_FIRST
-        .saturating_mul(1 << step.saturating_sub(1).min(8))
-        .min(PAUSE_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,13 +196,6 @@ mod tests {
         let protocol = failure(ErrorClass::Protocol, None, None);
         assert_ne!(policy().decide(&protocol, 3, 3, 0.5), RetryDecision::GiveUp);
         assert_eq!(policy().decide(&protocol, 4, 4, 0.5), RetryDecision::GiveUp);
-    }
-
-    #[test]
-    fn an_account_pause_doubles_from_under_five_seconds_to_sixty() {
-        let seconds: Vec<_> = (1..=7).map(|n| pause(n).as_secs()).collect();
-        assert_eq!(seconds, [4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(pause(u32::MAX), PAUSE_MAX);
     }
 
     proptest! {

@@ -148,6 +148,17 @@ pub struct Verdict {
     pub account: AccountWord,
 }
 
+/// An attempt that is over and waits to be committed.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What was claimed.
+    pub job: Job,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// How long it took from claim to verdict.
+    pub took: Duration,
+}
+
 /// Judges what a call came to.
 pub fn judge(
     job: &Job,

@@ -1,0 +1,114 @@
+//! The history: one row per attempt, written once when it ends, with the last word per connection and the
+//! minute's counts beside it.
+
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// One row of the history.
+#[derive(Clone, Debug)]
+pub(super) struct AttemptRecord<'a> {
+    pub(super) account: &'a str,
+    pub(super) connection_id: Uuid,
+    pub(super) kind: &'static str,
+    pub(super) attempt: i32,
+    pub(super) worker: &'a str,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) finished_at: DateTime<Utc>,
+    pub(super) outcome: &'static str,
+    pub(super) http_status: Option<i32>,
+    pub(super) error_class: Option<&'static str>,
+    pub(super) error: Option<&'a str>,
+    pub(super) retry_at: Option<DateTime<Utc>>,
+    pub(super) tools_status: Option<&'a str>,
+    pub(super) tools: ToolChanges,
+    pub(super) upstream_request_id: Option<&'a str>,
+    /// Start of the finalize that led to a success.
+    pub(super) finalize_started_at: Option<DateTime<Utc>>,
+}
+
+/// Tools that an attempt added, changed and marked removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ToolChanges {
+    pub added: i32,
+    pub changed: i32,
+    pub removed: i32,
+}
+
+/// Writes rows of the history, at most one per connection.
+pub(super) async fn record(conn: &mut PgConnection, records: &[AttemptRecord<'_>]) -> Result<(), sqlx::Error> {
+    macro_rules! column {
+        ($($field:tt)+) => { records.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
+    }
+    let finalize_started_at = column!(finalize_started_at);
+    let retry_at = column!(retry_at);
+    sqlx::query!(
+        r#"
+        WITH new AS MATERIALIZED (
+            SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[],
+                                 $7::timestamptz[], $8::text[], $9::int[], $10::text[], $11::text[],
+                                 $12::timestamptz[], $13::text[], $14::int[], $15::int[], $16::int[], $17::text[],
+                                 $18::timestamptz[])
+                AS v (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, http_status,
+                      error_class, error, retry_at, tools_status, tools_added, tools_changed, tools_removed,
+                      upstream_request_id, finalize_started_at)
+        ), attempts AS (
+            INSERT INTO feather.sync_attempts
+                (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, http_status,
+                 error_class, error, retry_at, tools_status, tools_added, tools_changed, tools_removed,
+                 upstream_request_id)
+            SELECT account, connection_id, kind, attempt, worker, started_at, GREATEST(started_at, finished_at), outcome,
+                   http_status, error_class, error, retry_at, tools_status, tools_added, tools_changed, tools_removed,
+                   upstream_request_id
+            FROM new
+        ), results AS (
+            INSERT INTO feather.sync_results AS r
+                (connection_id, account, last_attempt_at, last_outcome, last_success_at, last_success_started_at,
+                 last_error_class, last_error)
+            SELECT connection_id, account, GREATEST(started_at, finished_at), outcome,
+                   CASE WHEN outcome = 'synced' THEN now() END,
+                   CASE WHEN outcome = 'synced' THEN finalize_started_at END, error_class, error
+            FROM new
+            ORDER BY connection_id
+            ON CONFLICT (connection_id) DO UPDATE
+            SET account = excluded.account, last_attempt_at = excluded.last_attempt_at,
+                last_outcome = excluded.last_outcome,
+                last_success_at = COALESCE(excluded.last_success_at, r.last_success_at),
+                last_success_started_at = COALESCE(excluded.last_success_started_at, r.last_success_started_at),
+                last_error_class = excluded.last_error_class, last_error = excluded.last_error
+        )
+        INSERT INTO feather.sync_throughput AS t (account, minute, worker, synced, failed)
+        SELECT account, date_trunc('minute', now()), worker, count(*) FILTER (WHERE outcome = 'synced'),
+               count(*) FILTER (WHERE outcome IN ('retry', 'dead', 'crashed'))
+        FROM new
+        WHERE outcome IN ('synced', 'retry', 'dead', 'crashed')
+        GROUP BY account, worker
+        ORDER BY account, worker
+        ON CONFLICT (account, minute, worker) DO UPDATE
+        SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed
+        "#,
+        &column!(account) as _,
+        &column!(connection_id),
+        &column!(kind) as _,
+        &column!(attempt),
+        &column!(worker) as _,
+        &column!(started_at),
+        &column!(finished_at),
+        &column!(outcome) as _,
+        &column!(http_status) as _,
+        &column!(error_class) as _,
+        &column!(error) as _,
+        &retry_at as _,
+        &column!(tools_status) as _,
+        &column!(tools.added),
+        &column!(tools.changed),
+        &column!(tools.removed),
+        &column!(upstream_request_id) as _,
+        &finalize_started_at as _
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What can go wrong with the database, by what one does about it.
+
+use std::time::Duration;
+
+/// A failed database operation.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not there, restarting, out of connections, read-only, silent: wait and try again.
+    #[error("the database cannot be used: {0}")]
+    Unavailable(String),
+    /// No answer in time.
+    #[error("the database gave no answer within {0:?}")]
+    Timeout(Duration),
+    /// The login is refused.
+    #[error("the database refuses the login: {0}; check the user and password of database.url")]
+    Login(String),
+    /// There is no such database.
+    #[error("{0}; create it, or correct database.url")]
+    NoDatabase(String),
+    /// The schema is missing or lacks something.
+    #[error("the schema is missing or too old ({0}); run `feather-sync migrate`")]
+    Schema(String),
+    /// The user may not do this.
+    #[error("{0}; grant the user the role feather_worker")]
+    Privilege(String),
+    /// Serialization failure, deadlock, lock or statement timeout: the transaction may be tried again.
+    #[error("the transaction was turned away: {0}")]
+    Conflict(String),
+    /// Postgres refuses the values.
+    #[error("the database refuses the values: {0}")]
+    Data(String),
+    /// The configuration of the connection cannot be read.
+    #[error("database.url cannot be used: {0}")]
+    Url(String),
+    /// Anything else.
+    #[error("unexpected database error: {0}")]
+    Other(String),
+}
+
+impl StoreError {
+    /// The word used as the metric's label.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout(_) => "timeout",
+            Self::Login(_) => "login",
+            Self::NoDatabase(_) => "no_database",
+            Self::Schema(_) => "schema",
+            Self::Privilege(_) => "privilege",
+            Self::Conflict(_) => "conflict",
+            Self::Data(_) => "data",
+            Self::Url(_) => "url",
+            Self::Other(_) => "other",
+        }
+    }
+
+    /// Every word of [`kind`](Self::kind).
+    pub const KINDS: [&'static str; 10] = [
+        "unavailable",
+        "timeout",
+        "login",
+        "no_database",
+        "schema",
+        "privilege",
+        "conflict",
+        "data",
+        "url",
+        "other",
+    ];
+
+    /// Whether waiting can cure it. What cannot be cured by waiting ends the start of the daemon.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => {
+                let message = error.message().to_owned();
+                of_code(error.code().as_deref().unwrap_or_default(), message)
+            }
+            sqlx::Error::Configuration(error) => Self::Url(error.to_string()),
+            sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
+            sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
+            sqlx::Error::PoolTimedOut => {
+                Self::Unavailable("no connection became free in time".into())
+            }
+            sqlx::Error::PoolClosed => Self::Unavailable("the pool is closed".into()),
+            sqlx::Error::Protocol(message) => Self::Unavailable(message),
+            sqlx::Error::Encode(error) => Self::Data(error.to_string()),
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Classifies an SQLSTATE (PostgreSQL, appendix A).
+fn of_code(code: &str, message: String) -> StoreError {
+    match code {
+        "28P01" | "28000" => StoreError::Login(message),
+        "3D000" => StoreError::NoDatabase(message),
+        "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
+        "42501" => StoreError::Privilege(message),
+        "40001" | "40P01" | "55P03" | "57014" => StoreError::Conflict(message),
+        "25006" => StoreError::Unavailable(message),
+        _ => match code.get(..2) {
+            // Connection, insufficient resources, operator intervention, system error, internal shutdown states.
+            Some("08" | "53" | "57" | "58") => StoreError::Unavailable(message),
+            Some("22" | "23" | "54") => StoreError::Data(message),
+            _ => StoreError::Other(format!("{message} (SQLSTATE {code})")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sqlstate_leads_to_what_one_does_about_it() {
+        let table = [
+            ("28P01", "login"),
+            ("3D000", "no_database"),
+            ("42P01", "schema"),
+            ("42501", "privilege"),
+            ("40P01", "conflict"),
+            ("57014", "conflict"),
+            ("57P01", "unavailable"),
+            ("53300", "unavailable"),
+            ("53100", "unavailable"),
+            ("25006", "unavailable"),
+            ("22P05", "data"),
+            ("22003", "data"),
+            ("54001", "data"),
+            ("23505", "data"),
+            ("XX000", "other"),
+            ("", "other"),
+        ];
+        for (code, kind) in table {
+            let error = of_code(code, String::new());
+            assert_eq!(error.kind(), kind, "{code}");
+            assert!(StoreError::KINDS.contains(&kind));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What becomes of jobs that were running: one statement for deletes, one for everything else.
+
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// State of a job after its attempt.
+#[derive(Clone, Debug)]
+pub(super) struct JobUpdate {
+    pub(super) connection_id: Uuid,
+    /// `pending`, or `dead` with the class.
+    pub(super) dead: Option<&'static str>,
+    pub(super) phase: &'static str,
+    pub(super) run_at: DateTime<Utc>,
+    pub(super) not_before: Option<DateTime<Utc>>,
+    pub(super) attempt: i32,
+    pub(super) malformed: i32,
+    pub(super) settle_deadline: Option<DateTime<Utc>>,
+    pub(super) settle_polls: i32,
+    pub(super) seen: Option<(Vec<u8>, DateTime<Utc>)>,
+}
+
+/// Locks the jobs whose lease token still holds, in id order, and returns their ids with the database's time.
+/// What is missing has been expired, cancelled, forgotten or committed already.
+pub(super) async fn lock(
+    conn: &mut PgConnection,
+    connection_ids: &[Uuid],
+    lease_tokens: &[Uuid],
+) -> Result<(DateTime<Utc>, Vec<Uuid>), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT j.connection_id, now() AS "now!"
+        FROM unnest($1::uuid[], $2::uuid[]) AS v (connection_id, lease_token)
+        JOIN feather.sync_jobs j ON j.connection_id = v.connection_id AND j.lease_token = v.lease_token
+        ORDER BY j.connection_id
+        FOR UPDATE OF j
+        "#,
+        connection_ids,
+        lease_tokens
+    )
+    .fetch_all(conn)
+    .await?;
+    let now = rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now);
+    Ok((now, rows.into_iter().map(|row| row.connection_id).collect()))
+}
+
+/// Deletes jobs that are done. They must be locked.
+pub(super) async fn delete(conn: &mut PgConnection, connection_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM feather.sync_jobs WHERE connection_id = ANY($1)",
+        connection_ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends the running attempts of jobs that go on or are dead. They must be locked.
+pub(super) async fn update(conn: &mut PgConnection, updates: &[JobUpdate]) -> Result<(), sqlx::Error> {
+    let column = |f: fn(&JobUpdate) -> Option<DateTime<Utc>>| updates.iter().map(f).collect::<Vec<_>>();
+    let ids: Vec<_> = updates.iter().map(|u| u.connection_id).collect();
+    let dead: Vec<_> = updates.iter().map(|u| u.dead).collect();
+    let phases: Vec<_> = updates.iter().map(|u| u.phase).collect();
+    let run_at: Vec<_> = updates.iter().map(|u| u.run_at).collect();
+    let not_before = column(|u| u.not_before);
+    let attempts: Vec<_> = updates.iter().map(|u| u.attempt).collect();
+    let malformed: Vec<_> = updates.iter().map(|u| u.malformed).collect();
+    let settle_deadline = column(|u| u.settle_deadline);
+    let settle_polls: Vec<_> = updates.iter().map(|u| u.settle_polls).collect();
+    let seen: Vec<_> = updates.iter().map(|u| u.seen.as_ref().map(|(print, _)| print.as_slice())).collect();
+    let seen_at = column(|u| u.seen.as_ref().map(|(_, at)| *at));
+    sqlx::query!(
+        r#"
+        UPDATE feather.sync_jobs j
+        SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
+            worker = NULL, lease_token = NULL, lease_until = NULL,
+            phase = v.phase, run_at = v.run_at, not_before = v.not_before, attempt = v.attempt,
+            malformed = v.malformed, settle_deadline = v.settle_deadline, settle_polls = v.settle_polls,
+            seen_fingerprint = v.seen, seen_at = v.seen_at
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[],
+                    $8::timestamptz[], $9::int[], $10::bytea[], $11::timestamptz[])
+             AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline, settle_polls,
+                   seen, seen_at)
+        WHERE j.connection_id = v.connection_id
+        "#,
+        &ids,
+        &dead as _,
+        &phases as _,
+        &run_at,
+        &not_before as _,
+        &attempts,
+        &malformed,
+        &settle_deadline as _,
+        &settle_polls,
+        &seen as _,
+        &seen_at as _
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The inbox: requests come in by anyone's INSERT and are folded into jobs, one per connection.
+
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::Connection;
+use uuid::Uuid;
+
+/// What one take-in did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenIn {
+    /// Requests folded into jobs.
+    pub requests: u64,
+    /// Seconds until the first of those jobs is due, rounded up; 0 when one is due now.
+    pub next_due_in: Option<std::time::Duration>,
+}
+
+/// Connections to enqueue together.
+#[derive(Clone, Debug)]
+pub struct EnqueueRequest {
+    /// The connections.
+    pub connection_ids: Vec<Uuid>,
+    /// Whose key to use.
+    pub account: String,
+    /// Smaller runs sooner.
+    pub priority: i16,
+    /// Not before this time; `None` means now.
+    pub run_at: Option<DateTime<Utc>>,
+}
+
+/// Rows per INSERT of an enqueue.
+const CHUNK: usize = 10_000;
+
+impl Db {
+    /// Folds up to `limit` waiting requests into jobs.
+    ///
+    /// One replica folds at a time; the others find nothing. A request is deleted only where its fold is seen to
+    /// have happened, so none can be lost to a race; where its job is running or locked it waits for the next time.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has happened then.
+    pub async fn take_in(&self, limit: u32) -> Result<TakenIn, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            r#"
+            WITH pick AS MATERIALIZED (
+                SELECT r.id, r.connection_id, r.account, r.priority, r.run_at, r.requested_at
+                FROM feather.sync_requests r
+                WHERE (SELECT pg_try_advisory_xact_lock(7305801, 2))
+                  AND NOT EXISTS (SELECT FROM feather.sync_jobs j
+                                  WHERE j.connection_id = r.connection_id AND j.state = 'running')
+                ORDER BY r.id
+                LIMIT $1
+                FOR UPDATE OF r SKIP LOCKED
+            ), wanted AS MATERIALIZED (
+                SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS account, min(priority) AS priority,
+                       min(run_at) AS run_at, min(GREATEST(requested_at, run_at)) AS wanted_at
+                FROM pick GROUP BY connection_id
+            ), held AS MATERIALIZED (
+                SELECT j.connection_id
+                FROM feather.sync_jobs j
+                WHERE j.connection_id IN (SELECT connection_id FROM wanted) AND j.state <> 'running'
+                ORDER BY j.connection_id
+                FOR UPDATE SKIP LOCKED
+            ), again AS (
+                UPDATE feather.sync_jobs j
+                SET state = 'pending', phase = 'finalize', account = w.account, error_class = NULL,
+                    settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL,
+                    priority = CASE WHEN j.state = 'dead' THEN w.priority ELSE LEAST(j.priority, w.priority) END,
+                    run_at = CASE WHEN j.state = 'dead' THEN w.run_at
+                                  ELSE GREATEST(LEAST(j.run_at, w.run_at), j.not_before) END,
+                    not_before = CASE WHEN j.state = 'dead' THEN NULL ELSE j.not_before END,
+                    wanted_at = CASE WHEN j.state = 'dead' THEN w.wanted_at ELSE LEAST(j.wanted_at, w.wanted_at) END,
+                    attempt = CASE WHEN j.state = 'dead' THEN 0 ELSE j.attempt END,
+                    malformed = CASE WHEN j.state = 'dead' THEN 0 ELSE j.malformed END
+                FROM wanted w
+                WHERE j.connection_id = w.connection_id AND j.connection_id IN (SELECT connection_id FROM held)
+                RETURNING j.connection_id, j.run_at
+            ), fresh AS (
+                INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
+                SELECT w.connection_id, w.account, w.priority, w.run_at, w.wanted_at
+                FROM wanted w
+                WHERE NOT EXISTS (SELECT FROM feather.sync_jobs j WHERE j.connection_id = w.connection_id)
+                ORDER BY w.connection_id
+                ON CONFLICT (connection_id) DO NOTHING
+                RETURNING connection_id, run_at
+            ), folded AS (
+                SELECT connection_id, run_at FROM again UNION ALL SELECT connection_id, run_at FROM fresh
+            ), gone AS (
+                DELETE FROM feather.sync_requests r
+                USING pick p
+                WHERE r.id = p.id AND p.connection_id IN (SELECT connection_id FROM folded)
+                RETURNING r.id
+            )
+            SELECT (SELECT count(*) FROM gone) AS "requests!",
+                   (SELECT EXTRACT(epoch FROM min(run_at) - now())::float8 FROM folded) AS next_due_in
+            "#,
+            i64::from(limit)
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        let row = session.settle(result)?;
+        Ok(TakenIn {
+            requests: row.requests.unsigned_abs(),
+            next_due_in: row.next_due_in.map(super::seconds),
+        })
+    }
+
+    /// Puts connections into the inbox, all or none. Returns how many requests that made.
+    ///
+    /// # Errors
+    /// When the database fails or refuses a value; nothing has been enqueued then.
+    pub async fn enqueue(&self, request: &EnqueueRequest) -> Result<u64, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let mut enqueued = 0;
+            for chunk in request.connection_ids.chunks(CHUNK) {
+                enqueued += sqlx::query_scalar!(
+                    r#"SELECT feather.enqueue_many($1, $2, $3, COALESCE($4, now())) AS "enqueued!""#,
+                    chunk,
+                    request.account,
+                    i32::from(request.priority),
+                    request.run_at
+                )
+                .fetch_one(&mut *tx)
+                .await?;
+            }
+            tx.commit().await?;
+            Ok(enqueued.unsigned_abs())
+        })
+        .await;
+        session.settle(result)
+    }
+}
