@@ -1,0 +1,49 @@
+# Nothing here needs a database or a service that is already running.
+
+PREFIX ?= /usr/local
+DEMO_ARGS ?=
+
+# Queries are checked against .sqlx, so that a build needs no database.
+export SQLX_OFFLINE := true
+# Where rustup puts cargo, for shells that do not know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup demo test lint prepare install clean
+
+help:
+	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
+	@echo 'make test      format, clippy and all tests'
+	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
+	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
+	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
+	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git'
+	@echo 'make clean     remove what was built'
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@cargo run --quiet --locked -- demo $(DEMO_ARGS)
+
+test: setup
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked
+
+lint: setup
+	@scripts/lint
+
+prepare: setup
+	@scripts/prepare
+
+install:
+	cargo build --release --locked
+	install -D -m 755 target/release/feather-sync $(DESTDIR)$(PREFIX)/bin/feather-sync
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/bin/feather-sync|$(PREFIX)/bin/feather-sync|' systemd/feather-sync.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/feather-sync.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/feather-sync.service
+	@# An operator's own file stays as it is.
+	test -e $(DESTDIR)/etc/feather-sync/feather-sync.toml || install -D -m 644 config/feather-sync.toml $(DESTDIR)/etc/feather-sync/feather-sync.toml
+
+clean:
+	cargo clean
