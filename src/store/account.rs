@@ -1,0 +1,217 @@
+//! Accounts as all replicas see them: pauses by the API and by operators.
+
+use crate::domain::AccountName;
+use crate::domain::AccountWord;
+use crate::domain::Finished;
+use crate::domain::Next;
+use crate::domain::Pause;
+use crate::domain::PauseReason;
+use crate::domain::pause::pause_after;
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+/// An account with its pauses.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AccountRow {
+    /// Name.
+    pub account: String,
+    /// Limit as last configured.
+    pub requests_per_minute: Option<i32>,
+    /// `auth` or `rate_limited` while the API keeps it from working.
+    pub pause_reason: Option<String>,
+    /// When the next probe may go out.
+    pub paused_until: Option<DateTime<Utc>>,
+    /// What the API said.
+    pub pause_error: Option<String>,
+    /// Paused by an operator since.
+    pub operator_paused_at: Option<DateTime<Utc>>,
+    /// The operator.
+    pub operator_paused_by: Option<String>,
+}
+
+/// An account that the API keeps from working, or an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PausedAccount {
+    /// Name.
+    pub account: String,
+    /// `operator`, `auth`, `rate_limited` or `unknown_account`.
+    pub reason: String,
+}
+
+impl Db {
+    /// Makes the accounts of this replica's configuration known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn register_accounts(&self, accounts: &[(AccountName, u32)]) -> Result<(), StoreError> {
+        let names: Vec<_> = accounts.iter().map(|(name, _)| name.as_str()).collect();
+        let limits: Vec<_> = accounts.iter().map(|(_, limit)| super::commit::signed(*limit)).collect();
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            r#"
+            INSERT INTO feather.sync_accounts (account, requests_per_minute, configured_at)
+            SELECT account, requests_per_minute, now()
+            FROM unnest($1::text[], $2::int[]) AS v (account, requests_per_minute)
+            ORDER BY account
+            ON CONFLICT (account) DO UPDATE
+            SET requests_per_minute = excluded.requests_per_minute, configured_at = excluded.configured_at
+            "#,
+            &names as _,
+            &limits
+        );
+        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
+        session.settle(result).map(|_| ())
+    }
+
+    /// All accounts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            AccountRow,
+            "SELECT account, requests_per_minute, pause_reason, paused_until, pause_error, operator_paused_at,
+                    operator_paused_by
+             FROM feather.sync_accounts ORDER BY account"
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
+    /// Pauses an account until it is resumed, restarts included. Calls under way finish. Returns whether it was
+    /// not paused before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pause(&self, account: &str, actor: &str) -> Result<bool, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"
+            WITH paused AS (
+                INSERT INTO feather.sync_accounts AS a (account, operator_paused_at, operator_paused_by)
+                VALUES ($1, now(), $2)
+                ON CONFLICT (account) DO UPDATE
+                SET operator_paused_at = excluded.operator_paused_at, operator_paused_by = excluded.operator_paused_by
+                WHERE a.operator_paused_at IS NULL
+                RETURNING account
+            ), audit AS (
+                INSERT INTO feather.sync_audit (actor, action, account) SELECT $2, 'pause', account FROM paused
+            )
+            SELECT EXISTS (SELECT FROM paused) AS "paused!"
+            "#,
+            account,
+            actor
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
+    /// Ends an operator's pause, and lets the next call find out whether one by the API still stands. Returns
+    /// whether the account was paused at all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn resume(&self, account: &str, actor: &str) -> Result<bool, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"
+            WITH resumed AS (
+                UPDATE feather.sync_accounts
+                SET operator_paused_at = NULL, operator_paused_by = NULL,
+                    paused_until = CASE WHEN pause_reason IS NULL THEN NULL ELSE LEAST(paused_until, now()) END
+                WHERE account = $1 AND (operator_paused_at IS NOT NULL OR pause_reason IS NOT NULL)
+                RETURNING account
+            ), audit AS (
+                INSERT INTO feather.sync_audit (actor, action, account) SELECT $2, 'resume', account FROM resumed
+            ), woken AS (
+                SELECT pg_notify('feather_sync', '') FROM resumed
+            )
+            SELECT EXISTS (SELECT FROM resumed) AND (SELECT count(*) >= 0 FROM woken) AS "resumed!"
+            "#,
+            account,
+            actor
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+}
+
+/// Draws the consequences of what a batch said about its accounts. Returns until when the jobs of each account
+/// that was refused have to wait.
+pub(super) async fn apply_words(
+    conn: &mut PgConnection,
+    batch: &[&Finished],
+    now: DateTime<Utc>,
+) -> Result<HashMap<AccountName, DateTime<Utc>>, sqlx::Error> {
+    let mut telling: BTreeMap<&AccountName, Vec<&Finished>> = BTreeMap::new();
+    for finished in batch {
+        let refused = matches!(finished.verdict.account, AccountWord::Refused { .. });
+        if refused || finished.job.probe {
+            telling.entry(&finished.job.account).or_default().push(finished);
+        }
+    }
+    let mut paused_until = HashMap::new();
+    for (account, words) in telling {
+        let row = sqlx::query!(
+            "SELECT pause_reason, paused_until, pause_step FROM feather.sync_accounts WHERE account = $1 FOR UPDATE",
+            account.as_str()
+        )
+        .fetch_optional(&mut *conn)
+        .await?;
+        let Some(row) = row else { continue };
+        let before = row
+            .pause_reason
+            .as_deref()
+            .and_then(PauseReason::parse)
+            .zip(row.paused_until)
+            .map(|(reason, until)| Pause { reason, until, step: row.pause_step.unsigned_abs() });
+        let after = words.iter().fold(before, |pause, finished| {
+            let interrupted = finished.verdict.next == Next::Defer && finished.verdict.class.is_none();
+            match pause {
+                // A probe that a stop interrupted is another replica's to repeat, at once.
+                Some(pause) if interrupted => Some(Pause { until: now, ..pause }),
+                _ => pause_after(pause, &finished.verdict.account, finished.job.probe, now),
+            }
+        });
+        let error = words
+            .iter()
+            .rev()
+            .find(|f| matches!(f.verdict.account, AccountWord::Refused { .. }))
+            .and_then(|f| f.verdict.error.as_deref());
+        sqlx::query!(
+            "UPDATE feather.sync_accounts
+             SET pause_reason = $2, paused_until = $3, pause_step = $4,
+                 pause_error = CASE WHEN $2::text IS NULL THEN NULL ELSE COALESCE($5, pause_error) END
+             WHERE account = $1",
+            account.as_str(),
+            after.map(|pause| pause.reason.as_str()),
+            after.map(|pause| pause.until),
+            after.map_or(0, |pause| super::commit::signed(pause.step)),
+            error
+        )
+        .execute(&mut *conn)
+        .await?;
+        if let Some(pause) = after {
+            paused_until.insert(account.clone(), pause.until);
+        }
+    }
+    Ok(paused_until)
+}
+
+/// Hands an account's probe back that was never sent.
+pub(super) async fn release_probes(conn: &mut PgConnection, accounts: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE feather.sync_accounts SET paused_until = now() WHERE account = ANY($1) AND pause_reason IS NOT NULL",
+        accounts as _
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The write-back: what a batch of attempts came to, in one transaction, fenced by lease tokens.
+
+use crate::domain::AccountName;
+use crate::domain::Finished;
+use crate::domain::Next;
+use crate::domain::Outcome;
+use crate::domain::Phase;
+use crate::domain::settle::time_delta;
+use crate::store::account;
+use crate::store::attempt;
+use crate::store::attempt::AttemptRecord;
+use crate::store::attempt::ToolChanges;
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use crate::store::job;
+use crate::store::job::JobUpdate;
+use crate::store::snapshot;
+use crate::store::snapshot::SnapshotWrite;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::Connection;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What became of one attempt's write-back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// All of it is visible.
+    Applied {
+        /// Tools added or revived, changed, marked removed.
+        tools: ToolChanges,
+        /// When the job is due again, if it is.
+        due_in: Option<Duration>,
+        /// From the oldest request's wish to now; for synced ones.
+        time_to_sync: Option<Duration>,
+    },
+    /// The lease was lost: nothing of it was written.
+    LeaseLost,
+}
+
+impl Db {
+    /// Writes connections, tools, history, job states and account pauses of a batch, all or nothing. An attempt
+    /// whose lease token no longer holds is left out altogether. The results are in the batch's order.
+    ///
+    /// # Errors
+    /// When the transaction failed. With [`StoreError::Data`] one of the batch holds a value that Postgres refuses.
+    /// After a lost connection the outcome is unknown; committing the batch again is safe, since what was committed
+    /// no longer holds its token.
+    pub async fn commit(
+        &self,
+        batch: &[Finished],
+        worker: &str,
+        settle_deadline: Duration,
+    ) -> Result<Vec<Committed>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let committed = write_batch(&mut tx, batch, worker, settle_deadline).await?;
+            tx.commit().await?;
+            Ok(committed)
+        })
+        .await;
+        session.settle(result)
+    }
+
+    /// Whether the history shows that an attempt was committed, for when a connection was lost at COMMIT.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_recorded(&self, finished: &Finished, worker: &str) -> Result<bool, StoreError> {
+        let mut session = self.session().await?;
+        let job = &finished.job;
+        let query = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM feather.sync_attempts
+                              WHERE connection_id = $1 AND worker = $2 AND started_at = $3 AND outcome <> 'crashed') AS "yes!""#,
+            job.connection_id,
+            worker,
+            job.started_at
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+}
+
+async fn write_batch(
+    conn: &mut PgConnection,
+    batch: &[Finished],
+    worker: &str,
+    settle_deadline: Duration,
+) -> Result<Vec<Committed>, StoreError> {
+    let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
+    let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
+    let (now, locked) = job::lock(conn, &ids, &tokens).await?;
+    let held: HashSet<Uuid> = locked.into_iter().collect();
+    let applied: Vec<&Finished> = batch.iter().filter(|f| held.contains(&f.job.connection_id)).collect();
+    if applied.is_empty() {
+        return Ok(vec![Committed::LeaseLost; batch.len()]);
+    }
+
+    let paused_until = account::apply_words(conn, &applied, now).await?;
+    let tools = write_snapshots(conn, &applied).await?;
+    let updates: Vec<JobUpdate> = applied
+        .iter()
+        .filter_map(|f| job_update(f, now, settle_deadline, &paused_until))
+        .collect();
+    let due: HashMap<Uuid, DateTime<Utc>> = updates
+        .iter()
+        .filter(|update| update.dead.is_none())
+        .map(|update| (update.connection_id, update.run_at))
+        .collect();
+    record(conn, &applied, worker, &tools, &due).await?;
+    let done: Vec<_> = applied
+        .iter()
+        .filter(|f| f.verdict.next == Next::Done)
+        .map(|f| f.job.connection_id)
+        .collect();
+    if !done.is_empty() {
+        job::delete(conn, &done).await?;
+    }
+    if !updates.is_empty() {
+        job::update(conn, &updates).await?;
+    }
+
+    Ok(batch
+        .iter()
+        .map(|f| {
+            let id = f.job.connection_id;
+            if !held.contains(&id) {
+                return Committed::LeaseLost;
+            }
+            Committed::Applied {
+                tools: tools.get(&id).copied().unwrap_or_default(),
+                due_in: due.get(&id).map(|at| (*at - now).to_std().unwrap_or_default()),
+                time_to_sync: (f.verdict.outcome == Outcome::Synced)
+                    .then(|| (now - f.job.wanted_at).to_std().unwrap_or_default()),
+            }
+        })
+        .collect())
+}
+
+async fn write_snapshots(
+    conn: &mut PgConnection,
+    applied: &[&Finished],
+) -> Result<HashMap<Uuid, ToolChanges>, sqlx::Error> {
+    let gone: Vec<_> = applied.iter().filter(|f| f.verdict.gone).collect();
+    if !gone.is_empty() {
+        let ids: Vec<_> = gone.iter().map(|f| f.job.connection_id).collect();
+        let accounts: Vec<_> = gone.iter().map(|f| f.job.account.as_str()).collect();
+        snapshot::mark_removed(conn, &ids, &accounts).await?;
+    }
+    let mut writes: Vec<_> = applied
+        .iter()
+        .filter_map(|f| {
+            let stored = f.verdict.stored.as_ref()?;
+            Some(SnapshotWrite {
+                snapshot: &stored.snapshot,
+                account: f.job.account.as_str(),
+                finalized: stored.finalized,
+                complete: stored.complete,
+            })
+        })
+        .collect();
+    if writes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let stale = snapshot::write_connections(conn, &writes).await?;
+    writes.retain(|write| !stale.contains(&write.snapshot.id));
+    snapshot::write_tools(conn, &writes).await
+}
+
+async fn record(
+    conn: &mut PgConnection,
+    applied: &[&Finished],
+    worker: &str,
+    tools: &HashMap<Uuid, ToolChanges>,
+    due: &HashMap<Uuid, DateTime<Utc>>,
+) -> Result<(), sqlx::Error> {
+    let records: Vec<_> = applied
+        .iter()
+        .map(|Finished { job, verdict, took }| AttemptRecord {
+            account: job.account.as_str(),
+            connection_id: job.connection_id,
+            kind: job.phase.call().as_str(),
+            attempt: signed(job.attempt),
+            worker,
+            started_at: job.started_at,
+            finished_at: job.started_at + time_delta(*took),
+            outcome: verdict.outcome.as_str(),
+            http_status: verdict.http_status.map(i32::from),
+            error_class: verdict.class.map(|class| class.as_str()),
+            error: verdict.error.as_deref(),
+            retry_at: due.get(&job.connection_id).copied(),
+            tools_status: verdict.stored.as_ref().map(|s| s.snapshot.tools_status.as_str()),
+            tools: tools.get(&job.connection_id).copied().unwrap_or_default(),
+            upstream_request_id: verdict.upstream_request_id.as_deref(),
+            finalize_started_at: Some(job.finalize_started_at),
+        })
+        .collect();
+    attempt::record(conn, &records).await
+}
+
+/// The job's next state; `None` when it is done.
+fn job_update(
+    Finished { job, verdict, .. }: &Finished,
+    now: DateTime<Utc>,
+    settle_deadline: Duration,
+    paused_until: &HashMap<AccountName, DateTime<Utc>>,
+) -> Option<JobUpdate> {
+    let same = JobUpdate {
+        connection_id: job.connection_id,
+        dead: None,
+        phase: job.phase.as_str(),
+        run_at: now,
+        not_before: None,
+        attempt: signed(job.attempt),
+        malformed: signed(verdict.malformed),
+        settle_deadline: job.settle_deadline,
+        settle_polls: signed(job.settle_polls),
+        seen: job.seen.as_ref().map(|seen| (seen.fingerprint.clone(), seen.at)),
+    };
+    match &verdict.next {
+        Next::Done => None,
+        Next::Poll { delay, fingerprint } => {
+            let since = job
+                .seen
+                .as_ref()
+                .filter(|seen| seen.fingerprint == fingerprint)
+                .map_or(now, |seen| seen.at);
+            let (deadline, polls) = match job.phase {
+                Phase::Finalize => (now + time_delta(settle_deadline), 0),
+                Phase::Settle => (job.settle_deadline.unwrap_or(now), job.settle_polls.saturating_add(1)),
+            };
+            Some(JobUpdate {
+                phase: Phase::Settle.as_str(),
+                run_at: now + time_delta(*delay),
+                attempt: 0,
+                settle_deadline: Some(deadline),
+                settle_polls: signed(polls),
+                seen: Some((fingerprint.to_vec(), since)),
+                ..same
+            })
+        }
+        Next::Retry { phase: Phase::Finalize, delay, server_delay } => Some(JobUpdate {
+            phase: Phase::Finalize.as_str(),
+            run_at: now + time_delta(*delay),
+            not_before: server_delay.map(|delay| now + time_delta(delay)),
+            settle_deadline: None,
+            settle_polls: 0,
+            seen: None,
+            ..same
+        }),
+        Next::Retry { phase: Phase::Settle, delay, server_delay } => Some(JobUpdate {
+            run_at: now + time_delta(*delay),
+            not_before: server_delay.map(|delay| now + time_delta(delay)),
+            ..same
+        }),
+        Next::Defer => Some(JobUpdate {
+            run_at: paused_until.get(&job.account).copied().unwrap_or(now),
+            attempt: signed(job.attempt.saturating_sub(1)),
+            ..same
+        }),
+        Next::Bury => Some(JobUpdate { dead: verdict.class.map(|class| class.as_str()), ..same }),
+    }
+}
+
+pub(super) fn signed(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,234 @@
+//! What people ask: read-only queries for the command line and the tests of readiness.
+
+use crate::domain::AccountName;
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A row of `sync_health`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the view's comments say it")]
+pub struct HealthRow {
+    pub account: String,
+    pub pending: i64,
+    pub due: i64,
+    pub running: i64,
+    pub settling: i64,
+    pub dead: i64,
+    pub requests_waiting: i64,
+    pub oldest_due_seconds: f64,
+    pub paused_reason: Option<String>,
+    pub synced_last_hour: i64,
+    pub failed_last_hour: i64,
+    pub as_of: DateTime<Utc>,
+}
+
+/// A row of `sync_status`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the view's comments say it")]
+pub struct StatusRow {
+    pub account: String,
+    pub connection_id: Uuid,
+    pub state: String,
+    pub phase: Option<String>,
+    pub attempt: i32,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub priority: Option<i16>,
+    pub status: Option<String>,
+    pub tools_status: Option<String>,
+    pub tools_synced_at: Option<DateTime<Utc>>,
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    pub last_outcome: Option<String>,
+    pub last_success_at: Option<DateTime<Utc>>,
+    pub last_success_started_at: Option<DateTime<Utc>>,
+    pub last_error_class: Option<String>,
+    pub last_error: Option<String>,
+}
+
+/// A row of the history.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the table's comments say it")]
+pub struct AttemptRow {
+    pub id: i64,
+    pub kind: String,
+    pub attempt: i32,
+    pub worker: String,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+    pub outcome: String,
+    pub http_status: Option<i32>,
+    pub error_class: Option<String>,
+    pub error: Option<String>,
+    pub retry_at: Option<DateTime<Utc>>,
+    pub tools_status: Option<String>,
+    pub tools_added: i32,
+    pub tools_changed: i32,
+    pub tools_removed: i32,
+    pub upstream_request_id: Option<String>,
+}
+
+/// A tool, as far as `show` names it.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the table's comments say it")]
+pub struct ToolRow {
+    pub id: Uuid,
+    pub slug: String,
+    pub display_name: String,
+    pub is_enabled: bool,
+    pub changed_at: DateTime<Utc>,
+    pub removed_at: Option<DateTime<Utc>>,
+}
+
+/// Everything about one connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionReport {
+    /// Where it stands.
+    pub status: StatusRow,
+    /// Its row in `integration_connections`, if it was ever received.
+    pub connection: Option<Value>,
+    /// Its tools, removed ones included.
+    pub tools: Vec<ToolRow>,
+    /// Its last attempts, newest first.
+    pub attempts: Vec<AttemptRow>,
+}
+
+/// What is left of the work of some accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Requests not yet taken in.
+    pub requests: i64,
+    /// Jobs that wait, due or not.
+    pub pending: i64,
+    /// Jobs that run.
+    pub running: i64,
+    /// Requests and waiting jobs of accounts that an operator has paused; in none of the other counts.
+    pub paused: i64,
+}
+
+impl Db {
+    /// The queue at a glance.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn health(&self) -> Result<Vec<HealthRow>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            HealthRow,
+            r#"SELECT account AS "account!", pending AS "pending!", due AS "due!", running AS "running!",
+                      settling AS "settling!", dead AS "dead!", requests_waiting AS "requests_waiting!",
+                      oldest_due_seconds AS "oldest_due_seconds!", paused_reason, synced_last_hour AS "synced_last_hour!",
+                      failed_last_hour AS "failed_last_hour!", as_of AS "as_of!"
+               FROM feather.sync_health ORDER BY account"#
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
+    /// Failures of the last hour by account and class.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn recent_errors(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            r#"SELECT account, error_class AS "error_class!", count(*) AS "failures!" FROM feather.sync_attempts
+               WHERE finished_at > now() - interval '1 hour' AND error_class IS NOT NULL
+               GROUP BY account, error_class ORDER BY account, count(*) DESC, error_class"#
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        let rows = session.settle(result)?;
+        Ok(rows.into_iter().map(|row| (row.account, row.error_class, row.failures)).collect())
+    }
+
+    /// Everything about one connection; `None` when neither queue nor tables know it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn show(&self, connection_id: Uuid, attempts: u32) -> Result<Option<ConnectionReport>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let status = sqlx::query_as!(
+                StatusRow,
+                r#"SELECT account AS "account!", connection_id AS "connection_id!", state AS "state!", phase,
+                          attempt AS "attempt!", next_attempt_at, priority, status, tools_status, tools_synced_at,
+                          last_attempt_at, last_outcome, last_success_at, last_success_started_at, last_error_class,
+                          last_error
+                   FROM feather.sync_status WHERE connection_id = $1"#,
+                connection_id
+            )
+            .fetch_optional(&mut *session)
+            .await?;
+            let Some(status) = status else {
+                return Ok(None);
+            };
+            let connection = sqlx::query_scalar!(
+                r#"SELECT to_jsonb(c) - '_hash' AS "row!" FROM feather.integration_connections c WHERE id = $1"#,
+                connection_id
+            )
+            .fetch_optional(&mut *session)
+            .await?;
+            let tools = sqlx::query_as!(
+                ToolRow,
+                "SELECT id, slug, display_name, is_enabled, _changed_at AS changed_at, _removed_at AS removed_at
+                 FROM feather.integration_connection_tools WHERE connection_id = $1
+                 ORDER BY _removed_at IS NOT NULL, slug, id",
+                connection_id
+            )
+            .fetch_all(&mut *session)
+            .await?;
+            let attempts = sqlx::query_as!(
+                AttemptRow,
+                "SELECT id, kind, attempt, worker, started_at, finished_at, outcome, http_status, error_class, error,
+                        retry_at, tools_status, tools_added, tools_changed, tools_removed, upstream_request_id
+                 FROM feather.sync_attempts WHERE connection_id = $1 ORDER BY id DESC LIMIT $2",
+                connection_id,
+                i64::from(attempts)
+            )
+            .fetch_all(&mut *session)
+            .await?;
+            Ok(Some(ConnectionReport { status, connection, tools, attempts }))
+        })
+        .await;
+        session.settle(result)
+    }
+
+    /// What is left of the work of `accounts`; each count stops at 10,000.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remaining(&self, accounts: &[AccountName]) -> Result<Remaining, StoreError> {
+        let names: Vec<_> = accounts.iter().map(AccountName::as_str).collect();
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            Remaining,
+            r#"
+            WITH known AS MATERIALIZED (
+                SELECT n AS account, EXISTS (SELECT FROM feather.sync_accounts a
+                                             WHERE a.account = n AND a.operator_paused_at IS NOT NULL) AS paused
+                FROM unnest($1::text[]) AS n
+            ), work AS (
+                (SELECT k.paused, 'requested' AS state FROM feather.sync_requests r JOIN known k USING (account) LIMIT 10000)
+                UNION ALL
+                (SELECT k.paused, 'pending' FROM feather.sync_jobs j JOIN known k USING (account)
+                 WHERE j.state = 'pending' LIMIT 10000)
+                UNION ALL
+                (SELECT false, 'running' FROM feather.sync_jobs j JOIN known k USING (account)
+                 WHERE j.state = 'running' LIMIT 10000)
+            )
+            SELECT count(*) FILTER (WHERE state = 'requested' AND NOT paused) AS "requests!",
+                   count(*) FILTER (WHERE state = 'pending' AND NOT paused) AS "pending!",
+                   count(*) FILTER (WHERE state = 'running') AS "running!",
+                   count(*) FILTER (WHERE paused) AS "paused!"
+            FROM work
+            "#,
+            &names as _
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+}

@@ -1,0 +1,154 @@
+//! Leases that end without a write-back: given back unstarted, or run out.
+
+use crate::domain::ErrorClass;
+use crate::domain::Job;
+use crate::domain::Outcome;
+use crate::domain::Phase;
+use crate::store::account;
+use crate::store::attempt;
+use crate::store::attempt::AttemptRecord;
+use crate::store::attempt::ToolChanges;
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use crate::store::job;
+use crate::store::job::JobUpdate;
+use sqlx::Connection;
+use uuid::Uuid;
+
+/// One lease that ran out.
+#[derive(Clone, Debug)]
+pub struct Expired {
+    /// The connection.
+    pub connection_id: Uuid,
+    /// Its account.
+    pub account: String,
+    /// The call that may have been made.
+    pub phase: Phase,
+    /// The replica that never answered.
+    pub worker: String,
+    /// Whether its attempts are spent.
+    pub dead: bool,
+}
+
+impl Db {
+    /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history.
+    ///
+    /// # Errors
+    /// When the database fails; the leases run out then.
+    pub async fn release(&self, jobs: &[Job]) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = jobs.iter().map(|job| job.connection_id).collect();
+        let tokens: Vec<_> = jobs.iter().map(|job| job.lease_token).collect();
+        let probing: Vec<_> = jobs.iter().filter(|job| job.probe).map(|job| job.account.as_str()).collect();
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
+            sqlx::query!(
+                "UPDATE feather.sync_jobs
+                 SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
+                 WHERE connection_id = ANY($1)",
+                &held
+            )
+            .execute(&mut *tx)
+            .await?;
+            if !probing.is_empty() {
+                account::release_probes(&mut tx, &probing).await?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+        .await;
+        session.settle(result)
+    }
+
+    /// Ends up to `limit` attempts whose lease has run out: recorded as crashed, then due again at once, or dead
+    /// when `max_attempts` are spent. Needs no permit, so a paused or backlogged account leaves no orphans.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has happened then.
+    pub async fn expire(&self, max_attempts: u32, limit: u32) -> Result<Vec<Expired>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let rows = sqlx::query!(
+                r#"
+                SELECT connection_id, account, phase, attempt, malformed, worker AS "worker!", started_at AS "started_at!",
+                       settle_deadline, settle_polls, seen_fingerprint, seen_at, clock_timestamp() AS "now!"
+                FROM feather.sync_jobs
+                WHERE state = 'running' AND lease_until < clock_timestamp()
+                ORDER BY connection_id
+                LIMIT $1
+                FOR UPDATE SKIP LOCKED
+                "#,
+                i64::from(limit)
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let is_dead = |attempt: i32| attempt.unsigned_abs() >= max_attempts;
+            let updates: Vec<_> = rows
+                .iter()
+                .map(|row| JobUpdate {
+                    connection_id: row.connection_id,
+                    dead: is_dead(row.attempt).then_some(ErrorClass::LeaseLost.as_str()),
+                    phase: Phase::parse(&row.phase).unwrap_or(Phase::Finalize).as_str(),
+                    run_at: row.now,
+                    not_before: None,
+                    attempt: row.attempt,
+                    malformed: row.malformed,
+                    settle_deadline: row.settle_deadline,
+                    settle_polls: row.settle_polls,
+                    seen: row.seen_fingerprint.clone().zip(row.seen_at),
+                })
+                .collect();
+            let errors: Vec<_> = rows
+                .iter()
+                .map(|row| format!("the lease ran out with no word from worker {}", row.worker))
+                .collect();
+            let records: Vec<_> = rows
+                .iter()
+                .zip(&updates)
+                .zip(&errors)
+                .map(|((row, update), error)| AttemptRecord {
+                    account: &row.account,
+                    connection_id: row.connection_id,
+                    kind: Phase::parse(&row.phase).unwrap_or(Phase::Finalize).call().as_str(),
+                    attempt: row.attempt,
+                    worker: &row.worker,
+                    started_at: row.started_at,
+                    finished_at: row.now,
+                    outcome: Outcome::Crashed.as_str(),
+                    http_status: None,
+                    error_class: Some(ErrorClass::LeaseLost.as_str()),
+                    error: Some(error),
+                    retry_at: update.dead.is_none().then_some(update.run_at),
+                    tools_status: None,
+                    tools: ToolChanges::default(),
+                    upstream_request_id: None,
+                    finalize_started_at: None,
+                })
+                .collect();
+            attempt::record(&mut tx, &records).await?;
+            job::update(&mut tx, &updates).await?;
+            tx.commit().await?;
+            Ok(rows
+                .iter()
+                .map(|row| Expired {
+                    connection_id: row.connection_id,
+                    account: row.account.clone(),
+                    phase: Phase::parse(&row.phase).unwrap_or(Phase::Finalize),
+                    worker: row.worker.clone(),
+                    dead: is_dead(row.attempt),
+                })
+                .collect())
+        })
+        .await;
+        session.settle(result)
+    }
+}

@@ -1,0 +1,56 @@
+//! The wake-up hint. Polling is the truth; this only makes it quicker.
+
+use crate::store::connection::Db;
+use crate::store::error::StoreError;
+use sqlx::Executor;
+use sqlx::postgres::PgListener;
+use sqlx::postgres::PgPoolOptions;
+use std::time::Duration;
+
+/// Silence after which the listening connection is tested.
+const SELF_CHECK: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A connection that listens for wake-ups. To be dropped and made anew on any error: the driver's own reconnection
+/// neither covers every error nor may it be cancelled.
+pub struct Listener {
+    inner: PgListener,
+}
+
+impl Db {
+    /// Listens on a connection of its own, outside the pool.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn listen(&self) -> Result<Listener, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ANSWER)
+            .connect_lazy_with(self.settings().direct_options()?);
+        let mut inner = PgListener::connect_with(&pool).await?;
+        inner.ignore_pool_close_event(true);
+        inner.listen("feather_sync").await?;
+        Ok(Listener { inner })
+    }
+}
+
+impl Listener {
+    /// Waits for a wake-up, and now and then asks the server for a sign of life meanwhile.
+    ///
+    /// # Errors
+    /// When the connection is gone or silent. Not to be used again then.
+    pub async fn wait(&mut self) -> Result<(), StoreError> {
+        loop {
+            if let Ok(notified) = tokio::time::timeout(SELF_CHECK, self.inner.try_recv()).await {
+                return match notified? {
+                    Some(_) => Ok(()),
+                    None => Err(StoreError::Unavailable("the listening connection was closed".into())),
+                };
+            }
+            match tokio::time::timeout(ANSWER, self.inner.execute("SELECT 1")).await {
+                Ok(answer) => _ = answer?,
+                Err(_) => return Err(StoreError::Timeout(ANSWER)),
+            }
+        }
+    }
+}

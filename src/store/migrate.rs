@@ -1,0 +1,191 @@
+//! The schema: migrated on a connection of its own, which takes every lock with it when it closes.
+
+use crate::store::connection::Db;
+use crate::store::connection::DbSettings;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use sqlx::Connection;
+use sqlx::PgConnection;
+use sqlx::migrate::MigrateError;
+use sqlx::migrate::Migrator;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
+
+/// Oldest server that is supported, as `server_version_num`.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// How far the database's schema is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// Everything that this program needs is there, perhaps more.
+    Current,
+    /// So many migrations are missing.
+    Behind(usize),
+}
+
+/// What to do when the roles are missing and may not be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roles {
+    /// Stop, saying what a superuser has to run.
+    Required,
+    /// Go on without them.
+    Optional,
+}
+
+/// What `migrate` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// Migrations applied.
+    pub applied: usize,
+    /// Roles created.
+    pub roles_created: Vec<&'static str>,
+    /// Roles that are missing still.
+    pub roles_missing: Vec<&'static str>,
+}
+
+impl Db {
+    /// Compares the schema with what this program needs. A newer schema is fine: columns are only ever added.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { missing_migrations(&mut session).await }).await;
+        Ok(match session.settle(result)? {
+            0 => SchemaState::Current,
+            missing => SchemaState::Behind(missing),
+        })
+    }
+}
+
+/// Brings the schema up to date. Safe to run from many places at once: they take turns.
+///
+/// # Errors
+/// When the database cannot be reached, a migration fails (it is rolled back, and no lock stays behind), or roles
+/// are missing that may not be created.
+pub async fn migrate(settings: &DbSettings, roles: Roles) -> Result<Migrated, StoreError> {
+    let mut conn = PgConnection::connect_with(&settings.direct_options()?).await?;
+    let result = migrate_on(&mut conn, roles).await;
+    // Closing ends the session and, with it, the lock. An error here changes nothing about the result.
+    let _ = conn.close().await;
+    result
+}
+
+async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, StoreError> {
+    let version = sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    if version < OLDEST_SERVER {
+        return Err(StoreError::Other(format!(
+            "the server is PostgreSQL {}; feather-sync needs 14 or newer",
+            version / 10_000
+        )));
+    }
+    sqlx::raw_sql("SET lock_timeout = '5min'").execute(&mut *conn).await?;
+    sqlx::query!("SELECT pg_advisory_lock(7305801, 0)").execute(&mut *conn).await?;
+
+    let mut migrated = Migrated::default();
+    for role in ROLES {
+        match create_role(conn, role).await? {
+            RoleState::Created => migrated.roles_created.push(role),
+            RoleState::Exists => {}
+            RoleState::Forbidden => migrated.roles_missing.push(role),
+        }
+    }
+    if roles == Roles::Required && !migrated.roles_missing.is_empty() {
+        let statements: Vec<_> = migrated
+            .roles_missing
+            .iter()
+            .map(|role| format!("    CREATE ROLE {role} NOLOGIN;"))
+            .collect();
+        return Err(StoreError::Other(format!(
+            "this user may not create roles, and some are missing. Have a superuser run\n{}\nand run `feather-sync \
+             migrate` again, or go on without them by `feather-sync migrate --without-roles`",
+            statements.join("\n")
+        )));
+    }
+
+    // The migrations' own table shall lie in our schema, so both come first.
+    sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS feather; SET search_path = feather").execute(&mut *conn).await?;
+    let before = missing_migrations(conn).await?;
+    let mut migrator = Migrator { ..Migrator::DEFAULT };
+    migrator.migrations = MIGRATOR.migrations.clone();
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator.run(&mut *conn).await.map_err(of_migrate_error)?;
+    migrated.applied = before;
+    sqlx::raw_sql(
+        "COMMENT ON TABLE feather._sqlx_migrations IS 'Migrations that have been applied.';
+         COMMENT ON COLUMN feather._sqlx_migrations.version IS 'Number of the migration.';
+         COMMENT ON COLUMN feather._sqlx_migrations.description IS 'Its name.';
+         COMMENT ON COLUMN feather._sqlx_migrations.installed_on IS 'When it was applied.';
+         COMMENT ON COLUMN feather._sqlx_migrations.success IS 'Whether it was applied wholly.';
+         COMMENT ON COLUMN feather._sqlx_migrations.checksum IS 'Hash of its text.';
+         COMMENT ON COLUMN feather._sqlx_migrations.execution_time IS 'How long it took, in nanoseconds.';",
+    )
+    .execute(&mut *conn)
+    .await?;
+    if migrated.roles_missing.is_empty() {
+        sqlx::raw_sql(include_str!("migrate/grants.sql")).execute(&mut *conn).await?;
+    }
+    Ok(migrated)
+}
+
+enum RoleState {
+    Created,
+    Exists,
+    Forbidden,
+}
+
+/// Roles belong to the whole cluster: another database's migration may create the same one at the same time.
+async fn create_role(conn: &mut PgConnection, role: &'static str) -> Result<RoleState, StoreError> {
+    let exists = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS "exists!""#,
+        role
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if exists {
+        return Ok(RoleState::Exists);
+    }
+    let statement = sqlx::AssertSqlSafe(format!(
+        "CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS 'feather-sync: grant it to users of your own'"
+    ));
+    match sqlx::raw_sql(statement).execute(conn).await {
+        Ok(_) => Ok(RoleState::Created),
+        Err(sqlx::Error::Database(error)) => match error.code().as_deref() {
+            Some("42710" | "23505") => Ok(RoleState::Exists),
+            Some("42501") => Ok(RoleState::Forbidden),
+            _ => Err(sqlx::Error::Database(error).into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn missing_migrations(conn: &mut PgConnection) -> Result<usize, StoreError> {
+    let there = sqlx::query_scalar!(
+        r#"SELECT to_regclass('feather._sqlx_migrations') IS NOT NULL AS "there!""#
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let applied = if there {
+        sqlx::query_scalar!("SELECT version FROM feather._sqlx_migrations WHERE success")
+            .fetch_all(conn)
+            .await?
+    } else {
+        Vec::new()
+    };
+    Ok(MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version)).count())
+}
+
+fn of_migrate_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => error.into(),
+        MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {
+            passing if passing.is_passing() => passing,
+            error => StoreError::Other(format!("migration {version} failed and was rolled back: {error}")),
+        },
+        error => StoreError::Other(error.to_string()),
+    }
+}

@@ -1,0 +1,30 @@
+-- Who may do what. Run by every `migrate` in which the three roles exist; saying it twice changes nothing.
+GRANT USAGE ON SCHEMA feather TO feather_worker, feather_enqueuer, feather_reporter;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    feather.sync_requests, feather.sync_jobs, feather.integration_connections, feather.integration_connection_tools,
+    feather.sync_attempts, feather.sync_results, feather.sync_throughput, feather.sync_accounts,
+    feather.sync_replicas, feather.sync_counts, feather.sync_audit
+    TO feather_worker;
+GRANT SELECT ON
+    feather.connections, feather.tools, feather.sync_status, feather.sync_health, feather.sync_counts_now,
+    feather.sync_served_accounts, feather._sqlx_migrations
+    TO feather_worker;
+
+REVOKE EXECUTE ON FUNCTION
+    feather.enqueue(uuid, text, integer, timestamptz), feather.enqueue_many(uuid[], text, integer, timestamptz),
+    feather.wake_worker()
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    feather.enqueue(uuid, text, integer, timestamptz), feather.enqueue_many(uuid[], text, integer, timestamptz)
+    TO feather_worker, feather_enqueuer;
+
+-- RETURNING id needs to see the id, and nothing else.
+GRANT INSERT ON feather.sync_requests TO feather_enqueuer;
+GRANT SELECT (id) ON feather.sync_requests TO feather_enqueuer;
+GRANT SELECT ON feather.sync_status TO feather_enqueuer;
+
+GRANT SELECT ON
+    feather.integration_connections, feather.integration_connection_tools, feather.sync_attempts,
+    feather.connections, feather.tools, feather.sync_status, feather.sync_health
+    TO feather_reporter;
