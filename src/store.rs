@@ -30,6 +30,7 @@ mod snapshot;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
+pub use attempt::ToolChanges;
 pub use claim::Claim;
 pub use claim::ClaimRequest;
 pub use commit::Committed;

@@ -49,9 +49,15 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn register_accounts(&self, accounts: &[(AccountName, u32)]) -> Result<(), StoreError> {
+    pub async fn register_accounts(
+        &self,
+        accounts: &[(AccountName, u32)],
+    ) -> Result<(), StoreError> {
         let names: Vec<_> = accounts.iter().map(|(name, _)| name.as_str()).collect();
-        let limits: Vec<_> = accounts.iter().map(|(_, limit)| super::commit::signed(*limit)).collect();
+        let limits: Vec<_> = accounts
+            .iter()
+            .map(|(_, limit)| super::commit::signed(*limit))
+            .collect();
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
@@ -154,7 +160,10 @@ pub(super) async fn apply_words(
     for finished in batch {
         let refused = matches!(finished.verdict.account, AccountWord::Refused { .. });
         if refused || finished.job.probe {
-            telling.entry(&finished.job.account).or_default().push(finished);
+            telling
+                .entry(&finished.job.account)
+                .or_default()
+                .push(finished);
         }
     }
     let mut paused_until = HashMap::new();
@@ -171,12 +180,20 @@ pub(super) async fn apply_words(
             .as_deref()
             .and_then(PauseReason::parse)
             .zip(row.paused_until)
-            .map(|(reason, until)| Pause { reason, until, step: row.pause_step.unsigned_abs() });
+            .map(|(reason, until)| Pause {
+                reason,
+                until,
+                step: row.pause_step.unsigned_abs(),
+            });
         let after = words.iter().fold(before, |pause, finished| {
-            let interrupted = finished.verdict.next == Next::Defer && finished.verdict.class.is_none();
+            let interrupted =
+                finished.verdict.next == Next::Defer && finished.verdict.class.is_none();
             match pause {
                 // A probe that a stop interrupted is another replica's to repeat, at once.
-                Some(pause) if interrupted => Some(Pause { until: now, ..pause }),
+                Some(pause) if interrupted => Some(Pause {
+                    until: now,
+                    ..pause
+                }),
                 _ => pause_after(pause, &finished.verdict.account, finished.job.probe, now),
             }
         });
@@ -206,7 +223,10 @@ pub(super) async fn apply_words(
 }
 
 /// Hands an account's probe back that was never sent.
-pub(super) async fn release_probes(conn: &mut PgConnection, accounts: &[&str]) -> Result<(), sqlx::Error> {
+pub(super) async fn release_probes(
+    conn: &mut PgConnection,
+    accounts: &[&str],
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE feather.sync_accounts SET paused_until = now() WHERE account = ANY($1) AND pause_reason IS NOT NULL",
         accounts as _

@@ -30,15 +30,20 @@ pub(super) struct AttemptRecord<'a> {
 
 /// Tools that an attempt added, changed and marked removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct ToolChanges {
+    /// Added or revived.
     pub added: i32,
+    /// Changed.
     pub changed: i32,
+    /// Marked removed.
     pub removed: i32,
 }
 
 /// Writes rows of the history, at most one per connection.
-pub(super) async fn record(conn: &mut PgConnection, records: &[AttemptRecord<'_>]) -> Result<(), sqlx::Error> {
+pub(super) async fn record(
+    conn: &mut PgConnection,
+    records: &[AttemptRecord<'_>],
+) -> Result<(), sqlx::Error> {
     macro_rules! column {
         ($($field:tt)+) => { records.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
     }

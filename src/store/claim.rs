@@ -67,7 +67,7 @@ impl Db {
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at,
                        GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for,
-                       LEAST($3, a.tokens + $4 * GREATEST(EXTRACT(epoch FROM now() - a.tokens_at), 0))::float8 AS tokens
+                       LEAST($3, a.tokens + $4::float8 * GREATEST(EXTRACT(epoch FROM now() - a.tokens_at)::float8, 0)) AS tokens
                 FROM feather.sync_accounts a
                 WHERE a.account = $1
                   AND EXISTS (SELECT FROM lanes l WHERE l.priority IS NOT NULL
@@ -77,7 +77,7 @@ impl Db {
                 FOR UPDATE
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
-                            WHEN pause_reason IS NOT NULL THEN LEAST(1, $2, floor(tokens))
+                            WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(tokens))
                             ELSE LEAST($2, floor(tokens)) END::bigint AS n
                 FROM account
             ), due AS MATERIALIZED (
@@ -160,11 +160,14 @@ impl Db {
                     wanted_at: row.wanted_at?,
                     settle_deadline: row.settle_deadline,
                     settle_polls: row.settle_polls?.unsigned_abs(),
-                    seen: row.seen_fingerprint.clone().zip(row.seen_at).map(|(fingerprint, at)| Sighting {
-                        fingerprint,
-                        at,
+                    seen: row
+                        .seen_fingerprint
+                        .clone()
+                        .zip(row.seen_at)
+                        .map(|(fingerprint, at)| Sighting { fingerprint, at }),
+                    stored: row.stored_id.map(|_| StoredSync {
+                        tools_synced_at: row.stored_tools_synced_at,
                     }),
-                    stored: row.stored_id.map(|_| StoredSync { tools_synced_at: row.stored_tools_synced_at }),
                     probe: row.probe,
                 })
             })
@@ -173,7 +176,9 @@ impl Db {
             Some(jobs) if jobs.is_empty() => Ok(Claim::Nothing),
             Some(jobs) => Ok(Claim::Jobs(jobs)),
             // The schema's constraints rule it out; the leases would run out and be recorded as crashed.
-            None => Err(StoreError::Other("a claimed job lacks a value that the schema demands".into())),
+            None => Err(StoreError::Other(
+                "a claimed job lacks a value that the schema demands".into(),
+            )),
         }
     }
 }

@@ -96,7 +96,10 @@ async fn write_batch(
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
     let (now, locked) = job::lock(conn, &ids, &tokens).await?;
     let held: HashSet<Uuid> = locked.into_iter().collect();
-    let applied: Vec<&Finished> = batch.iter().filter(|f| held.contains(&f.job.connection_id)).collect();
+    let applied: Vec<&Finished> = batch
+        .iter()
+        .filter(|f| held.contains(&f.job.connection_id))
+        .collect();
     if applied.is_empty() {
         return Ok(vec![Committed::LeaseLost; batch.len()]);
     }
@@ -134,7 +137,9 @@ async fn write_batch(
             }
             Committed::Applied {
                 tools: tools.get(&id).copied().unwrap_or_default(),
-                due_in: due.get(&id).map(|at| (*at - now).to_std().unwrap_or_default()),
+                due_in: due
+                    .get(&id)
+                    .map(|at| (*at - now).to_std().unwrap_or_default()),
                 time_to_sync: (f.verdict.outcome == Outcome::Synced)
                     .then(|| (now - f.job.wanted_at).to_std().unwrap_or_default()),
             }
@@ -194,7 +199,10 @@ async fn record(
             error_class: verdict.class.map(|class| class.as_str()),
             error: verdict.error.as_deref(),
             retry_at: due.get(&job.connection_id).copied(),
-            tools_status: verdict.stored.as_ref().map(|s| s.snapshot.tools_status.as_str()),
+            tools_status: verdict
+                .stored
+                .as_ref()
+                .map(|s| s.snapshot.tools_status.as_str()),
             tools: tools.get(&job.connection_id).copied().unwrap_or_default(),
             upstream_request_id: verdict.upstream_request_id.as_deref(),
             finalize_started_at: Some(job.finalize_started_at),
@@ -220,7 +228,10 @@ fn job_update(
         malformed: signed(verdict.malformed),
         settle_deadline: job.settle_deadline,
         settle_polls: signed(job.settle_polls),
-        seen: job.seen.as_ref().map(|seen| (seen.fingerprint.clone(), seen.at)),
+        seen: job
+            .seen
+            .as_ref()
+            .map(|seen| (seen.fingerprint.clone(), seen.at)),
     };
     match &verdict.next {
         Next::Done => None,
@@ -232,7 +243,10 @@ fn job_update(
                 .map_or(now, |seen| seen.at);
             let (deadline, polls) = match job.phase {
                 Phase::Finalize => (now + time_delta(settle_deadline), 0),
-                Phase::Settle => (job.settle_deadline.unwrap_or(now), job.settle_polls.saturating_add(1)),
+                Phase::Settle => (
+                    job.settle_deadline.unwrap_or(now),
+                    job.settle_polls.saturating_add(1),
+                ),
             };
             Some(JobUpdate {
                 phase: Phase::Settle.as_str(),
@@ -244,7 +258,11 @@ fn job_update(
                 ..same
             })
         }
-        Next::Retry { phase: Phase::Finalize, delay, server_delay } => Some(JobUpdate {
+        Next::Retry {
+            phase: Phase::Finalize,
+            delay,
+            server_delay,
+        } => Some(JobUpdate {
             phase: Phase::Finalize.as_str(),
             run_at: now + time_delta(*delay),
             not_before: server_delay.map(|delay| now + time_delta(delay)),
@@ -253,7 +271,11 @@ fn job_update(
             seen: None,
             ..same
         }),
-        Next::Retry { phase: Phase::Settle, delay, server_delay } => Some(JobUpdate {
+        Next::Retry {
+            phase: Phase::Settle,
+            delay,
+            server_delay,
+        } => Some(JobUpdate {
             run_at: now + time_delta(*delay),
             not_before: server_delay.map(|delay| now + time_delta(delay)),
             ..same
@@ -263,7 +285,10 @@ fn job_update(
             attempt: signed(job.attempt.saturating_sub(1)),
             ..same
         }),
-        Next::Bury => Some(JobUpdate { dead: verdict.class.map(|class| class.as_str()), ..same }),
+        Next::Bury => Some(JobUpdate {
+            dead: verdict.class.map(|class| class.as_str()),
+            ..same
+        }),
     }
 }
 

@@ -36,7 +36,11 @@ pub struct DbSettings {
 impl DbSettings {
     pub(super) fn options(&self) -> Result<PgConnectOptions, StoreError> {
         let options = connect_options(&self.url)?;
-        Ok(if self.prepared_statements { options } else { options.statement_cache_capacity(0) })
+        Ok(if self.prepared_statements {
+            options
+        } else {
+            options.statement_cache_capacity(0)
+        })
     }
 
     pub(super) fn direct_options(&self) -> Result<PgConnectOptions, StoreError> {
@@ -47,7 +51,9 @@ impl DbSettings {
 fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
     let url = url.expose_secret();
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(StoreError::Url("it must begin with postgres:// or postgresql://".into()));
+        return Err(StoreError::Url(
+            "it must begin with postgres:// or postgresql://".into(),
+        ));
     }
     let options = PgConnectOptions::from_str(url)?.application_name("feather-sync");
     // The driver may fall back to the user "anonymous"; libpq's rule is the operating system's user.
@@ -92,7 +98,10 @@ impl Db {
             .idle_timeout(Duration::from_secs(300))
             .after_connect(|conn, _| Box::pin(prepare_session(conn)))
             .connect_lazy_with(settings.options()?);
-        Ok(Self { pool, settings: settings.clone() })
+        Ok(Self {
+            pool,
+            settings: settings.clone(),
+        })
     }
 
     /// Whether the database answers.
@@ -108,7 +117,10 @@ impl Db {
     /// Connections as of now.
     pub fn pool_state(&self) -> PoolState {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
-        PoolState { idle, busy: self.pool.size().saturating_sub(idle) }
+        PoolState {
+            idle,
+            busy: self.pool.size().saturating_sub(idle),
+        }
     }
 
     /// Closes the pool.

@@ -70,7 +70,10 @@ impl StoreError {
 
     /// Whether waiting can cure it. What cannot be cured by waiting ends the start of the daemon.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_)
+        )
     }
 }
 

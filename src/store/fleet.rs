@@ -43,7 +43,11 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn heartbeat(&self, worker: &str, accounts: &[AccountName]) -> Result<(), StoreError> {
+    pub async fn heartbeat(
+        &self,
+        worker: &str,
+        accounts: &[AccountName],
+    ) -> Result<(), StoreError> {
         let names: Vec<_> = accounts.iter().map(AccountName::as_str).collect();
         let mut session = self.session().await?;
         let query = sqlx::query!(
@@ -68,7 +72,10 @@ impl Db {
     /// When the database fails; the replica is then taken for dead after 45 s.
     pub async fn deregister(&self, worker: &str) -> Result<(), StoreError> {
         let mut session = self.session().await?;
-        let query = sqlx::query!("DELETE FROM feather.sync_replicas WHERE worker = $1", worker);
+        let query = sqlx::query!(
+            "DELETE FROM feather.sync_replicas WHERE worker = $1",
+            worker
+        );
         let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
         session.settle(result).map(|_| ())
     }

@@ -142,14 +142,21 @@ impl Db {
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;
-        Ok(rows.into_iter().map(|row| (row.account, row.error_class, row.failures)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.account, row.error_class, row.failures))
+            .collect())
     }
 
     /// Everything about one connection; `None` when neither queue nor tables know it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn show(&self, connection_id: Uuid, attempts: u32) -> Result<Option<ConnectionReport>, StoreError> {
+    pub async fn show(
+        &self,
+        connection_id: Uuid,
+        attempts: u32,
+    ) -> Result<Option<ConnectionReport>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let status = sqlx::query_as!(

@@ -46,7 +46,10 @@ pub(super) async fn lock(
 }
 
 /// Deletes jobs that are done. They must be locked.
-pub(super) async fn delete(conn: &mut PgConnection, connection_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub(super) async fn delete(
+    conn: &mut PgConnection,
+    connection_ids: &[Uuid],
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "DELETE FROM feather.sync_jobs WHERE connection_id = ANY($1)",
         connection_ids
@@ -57,8 +60,12 @@ pub(super) async fn delete(conn: &mut PgConnection, connection_ids: &[Uuid]) -> 
 }
 
 /// Ends the running attempts of jobs that go on or are dead. They must be locked.
-pub(super) async fn update(conn: &mut PgConnection, updates: &[JobUpdate]) -> Result<(), sqlx::Error> {
-    let column = |f: fn(&JobUpdate) -> Option<DateTime<Utc>>| updates.iter().map(f).collect::<Vec<_>>();
+pub(super) async fn update(
+    conn: &mut PgConnection,
+    updates: &[JobUpdate],
+) -> Result<(), sqlx::Error> {
+    let column =
+        |f: fn(&JobUpdate) -> Option<DateTime<Utc>>| updates.iter().map(f).collect::<Vec<_>>();
     let ids: Vec<_> = updates.iter().map(|u| u.connection_id).collect();
     let dead: Vec<_> = updates.iter().map(|u| u.dead).collect();
     let phases: Vec<_> = updates.iter().map(|u| u.phase).collect();
@@ -68,7 +75,10 @@ pub(super) async fn update(conn: &mut PgConnection, updates: &[JobUpdate]) -> Re
     let malformed: Vec<_> = updates.iter().map(|u| u.malformed).collect();
     let settle_deadline = column(|u| u.settle_deadline);
     let settle_polls: Vec<_> = updates.iter().map(|u| u.settle_polls).collect();
-    let seen: Vec<_> = updates.iter().map(|u| u.seen.as_ref().map(|(print, _)| print.as_slice())).collect();
+    let seen: Vec<_> = updates
+        .iter()
+        .map(|u| u.seen.as_ref().map(|(print, _)| print.as_slice()))
+        .collect();
     let seen_at = column(|u| u.seen.as_ref().map(|(_, at)| *at));
     sqlx::query!(
         r#"

@@ -42,7 +42,11 @@ impl Db {
         }
         let ids: Vec<_> = jobs.iter().map(|job| job.connection_id).collect();
         let tokens: Vec<_> = jobs.iter().map(|job| job.lease_token).collect();
-        let probing: Vec<_> = jobs.iter().filter(|job| job.probe).map(|job| job.account.as_str()).collect();
+        let probing: Vec<_> = jobs
+            .iter()
+            .filter(|job| job.probe)
+            .map(|job| job.account.as_str())
+            .collect();
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;

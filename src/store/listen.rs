@@ -44,7 +44,9 @@ impl Listener {
             if let Ok(notified) = tokio::time::timeout(SELF_CHECK, self.inner.try_recv()).await {
                 return match notified? {
                     Some(_) => Ok(()),
-                    None => Err(StoreError::Unavailable("the listening connection was closed".into())),
+                    None => Err(StoreError::Unavailable(
+                        "the listening connection was closed".into(),
+                    )),
                 };
             }
             match tokio::time::timeout(ANSWER, self.inner.execute("SELECT 1")).await {

@@ -74,17 +74,22 @@ pub async fn migrate(settings: &DbSettings, roles: Roles) -> Result<Migrated, St
 }
 
 async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, StoreError> {
-    let version = sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
-        .fetch_one(&mut *conn)
-        .await?;
+    let version =
+        sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
+            .fetch_one(&mut *conn)
+            .await?;
     if version < OLDEST_SERVER {
         return Err(StoreError::Other(format!(
             "the server is PostgreSQL {}; feather-sync needs 14 or newer",
             version / 10_000
         )));
     }
-    sqlx::raw_sql("SET lock_timeout = '5min'").execute(&mut *conn).await?;
-    sqlx::query!("SELECT pg_advisory_lock(7305801, 0)").execute(&mut *conn).await?;
+    sqlx::raw_sql("SET lock_timeout = '5min'")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!("SELECT pg_advisory_lock(7305801, 0)")
+        .execute(&mut *conn)
+        .await?;
 
     let mut migrated = Migrated::default();
     for role in ROLES {
@@ -108,9 +113,13 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
     }
 
     // The migrations' own table shall lie in our schema, so both come first.
-    sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS feather; SET search_path = feather").execute(&mut *conn).await?;
+    sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS feather; SET search_path = feather")
+        .execute(&mut *conn)
+        .await?;
     let before = missing_migrations(conn).await?;
-    let mut migrator = Migrator { ..Migrator::DEFAULT };
+    let mut migrator = Migrator {
+        ..Migrator::DEFAULT
+    };
     migrator.migrations = MIGRATOR.migrations.clone();
     migrator.set_locking(false).set_ignore_missing(true);
     migrator.run(&mut *conn).await.map_err(of_migrate_error)?;
@@ -127,7 +136,9 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
     .execute(&mut *conn)
     .await?;
     if migrated.roles_missing.is_empty() {
-        sqlx::raw_sql(include_str!("migrate/grants.sql")).execute(&mut *conn).await?;
+        sqlx::raw_sql(include_str!("migrate/grants.sql"))
+            .execute(&mut *conn)
+            .await?;
     }
     Ok(migrated)
 }
@@ -176,7 +187,10 @@ async fn missing_migrations(conn: &mut PgConnection) -> Result<usize, StoreError
     } else {
         Vec::new()
     };
-    Ok(MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version)).count())
+    Ok(MIGRATOR
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .count())
 }
 
 fn of_migrate_error(error: MigrateError) -> StoreError {
@@ -184,7 +198,9 @@ fn of_migrate_error(error: MigrateError) -> StoreError {
         MigrateError::Execute(error) => error.into(),
         MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {
             passing if passing.is_passing() => passing,
-            error => StoreError::Other(format!("migration {version} failed and was rolled back: {error}")),
+            error => StoreError::Other(format!(
+                "migration {version} failed and was rolled back: {error}"
+            )),
         },
         error => StoreError::Other(error.to_string()),
     }

@@ -29,7 +29,11 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn retry(&self, connection_ids: &[Uuid], actor: &str) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn retry(
+        &self,
+        connection_ids: &[Uuid],
+        actor: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.session().await?;
         let query = sqlx::query_scalar!(
             r#"
@@ -108,7 +112,11 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails; nothing has happened then.
-    pub async fn cancel(&self, connection_ids: &[Uuid], actor: &str) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn cancel(
+        &self,
+        connection_ids: &[Uuid],
+        actor: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
@@ -188,7 +196,11 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails; nothing has happened then.
-    pub async fn forget(&self, connection_ids: &[Uuid], actor: &str) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn forget(
+        &self,
+        connection_ids: &[Uuid],
+        actor: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;

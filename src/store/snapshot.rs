@@ -25,14 +25,30 @@ pub(super) async fn write_connections(
     writes: &[SnapshotWrite<'_>],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     macro_rules! column {
-        ($field:ident) => { writes.iter().map(|w| &w.snapshot.$field).collect::<Vec<_>>() };
-        ($field:ident copied) => { writes.iter().map(|w| w.snapshot.$field).collect::<Vec<_>>() };
+        ($field:ident) => {
+            writes
+                .iter()
+                .map(|w| &w.snapshot.$field)
+                .collect::<Vec<_>>()
+        };
+        ($field:ident copied) => {
+            writes.iter().map(|w| w.snapshot.$field).collect::<Vec<_>>()
+        };
     }
     let accounts: Vec<_> = writes.iter().map(|w| w.account).collect();
     let finalized: Vec<_> = writes.iter().map(|w| w.finalized).collect();
-    let cps: Vec<_> = writes.iter().map(|w| w.snapshot.voice_account_cps.json()).collect();
-    let has_cps: Vec<_> = writes.iter().map(|w| w.snapshot.voice_account_cps.is_present()).collect();
-    let warnings: Vec<_> = writes.iter().map(|w| warnings_json(&w.snapshot.warnings)).collect();
+    let cps: Vec<_> = writes
+        .iter()
+        .map(|w| w.snapshot.voice_account_cps.json())
+        .collect();
+    let has_cps: Vec<_> = writes
+        .iter()
+        .map(|w| w.snapshot.voice_account_cps.is_present())
+        .collect();
+    let warnings: Vec<_> = writes
+        .iter()
+        .map(|w| warnings_json(&w.snapshot.warnings))
+        .collect();
     let hashes: Vec<_> = writes.iter().map(|w| w.snapshot.hash.as_slice()).collect();
     let tools_synced_at = column!(tools_synced_at copied);
     let connected_at = column!(connected_at copied);
@@ -137,7 +153,11 @@ pub(super) async fn write_connections(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().filter(|row| row.stale).map(|row| row.id).collect())
+    Ok(rows
+        .into_iter()
+        .filter(|row| row.stale)
+        .map(|row| row.id)
+        .collect())
 }
 
 /// Writes tools of connections that are already written, stale ones left out by the caller.
@@ -145,23 +165,55 @@ pub(super) async fn write_tools(
     conn: &mut PgConnection,
     writes: &[SnapshotWrite<'_>],
 ) -> Result<HashMap<Uuid, ToolChanges>, sqlx::Error> {
-    let complete: Vec<_> = writes.iter().filter(|w| w.complete).map(|w| w.snapshot.id).collect();
+    let complete: Vec<_> = writes
+        .iter()
+        .filter(|w| w.complete)
+        .map(|w| w.snapshot.id)
+        .collect();
     let tools: Vec<(Uuid, &ToolSnapshot)> = writes
         .iter()
-        .flat_map(|w| w.snapshot.tools.iter().flatten().map(|tool| (w.snapshot.id, tool)))
+        .flat_map(|w| {
+            w.snapshot
+                .tools
+                .iter()
+                .flatten()
+                .map(|tool| (w.snapshot.id, tool))
+        })
         .collect();
     if complete.is_empty() && tools.is_empty() {
         return Ok(HashMap::new());
     }
     macro_rules! column {
-        ($field:ident) => { tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>() };
-        ($field:ident copied) => { tools.iter().map(|(_, t)| t.$field).collect::<Vec<_>>() };
-        ($field:ident json) => { tools.iter().map(|(_, t)| t.$field.json()).collect::<Vec<_>>() };
-        ($field:ident present) => { tools.iter().map(|(_, t)| t.$field.is_present()).collect::<Vec<_>>() };
-        ($field:ident array) => { tools.iter().map(|(_, t)| text_array(&t.$field)).collect::<Vec<_>>() };
+        ($field:ident) => {
+            tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>()
+        };
+        ($field:ident copied) => {
+            tools.iter().map(|(_, t)| t.$field).collect::<Vec<_>>()
+        };
+        ($field:ident json) => {
+            tools
+                .iter()
+                .map(|(_, t)| t.$field.json())
+                .collect::<Vec<_>>()
+        };
+        ($field:ident present) => {
+            tools
+                .iter()
+                .map(|(_, t)| t.$field.is_present())
+                .collect::<Vec<_>>()
+        };
+        ($field:ident array) => {
+            tools
+                .iter()
+                .map(|(_, t)| text_array(&t.$field))
+                .collect::<Vec<_>>()
+        };
     }
     let connection_ids: Vec<_> = tools.iter().map(|(id, _)| *id).collect();
-    let warnings: Vec<_> = tools.iter().map(|(_, t)| warnings_json(&t.warnings)).collect();
+    let warnings: Vec<_> = tools
+        .iter()
+        .map(|(_, t)| warnings_json(&t.warnings))
+        .collect();
     let hashes: Vec<_> = tools.iter().map(|(_, t)| t.hash.as_slice()).collect();
     let rows = sqlx::query!(
         r#"
@@ -289,7 +341,11 @@ pub(super) async fn write_tools(
     Ok(rows
         .into_iter()
         .map(|row| {
-            let changes = ToolChanges { added: row.added, changed: row.changed, removed: row.removed };
+            let changes = ToolChanges {
+                added: row.added,
+                changed: row.changed,
+                removed: row.removed,
+            };
             (row.connection_id, changes)
         })
         .collect())
