@@ -230,20 +230,52 @@ impl Metrics {
         begin(&self.rate_wait_seconds, of_account());
         for phase in Phase::ALL.map(Phase::as_str) {
             for state in ["pending", "running", "dead"] {
-                begin(&self.queue_jobs, OfQueue { account: account(), state, phase });
+                begin(
+                    &self.queue_jobs,
+                    OfQueue {
+                        account: account(),
+                        state,
+                        phase,
+                    },
+                );
             }
         }
         for reason in PAUSE_REASONS {
-            begin(&self.account_paused, OfPause { account: account(), reason });
+            begin(
+                &self.account_paused,
+                OfPause {
+                    account: account(),
+                    reason,
+                },
+            );
         }
         for change in ["added", "changed", "removed"] {
-            begin(&self.tools_changed, OfChange { account: account(), change });
+            begin(
+                &self.tools_changed,
+                OfChange {
+                    account: account(),
+                    change,
+                },
+            );
         }
         for kind in CallKind::ALL {
-            begin(&self.api_request_duration_seconds, OfCall { account: account(), kind: kind.as_str() });
+            begin(
+                &self.api_request_duration_seconds,
+                OfCall {
+                    account: account(),
+                    kind: kind.as_str(),
+                },
+            );
             for status in ["200", "error"] {
                 let status = status.to_owned();
-                begin(&self.api_requests, OfRequest { account: account(), kind: kind.as_str(), status });
+                begin(
+                    &self.api_requests,
+                    OfRequest {
+                        account: account(),
+                        kind: kind.as_str(),
+                        status,
+                    },
+                );
             }
             for outcome in [Outcome::Synced, Outcome::Settling] {
                 self.attempt(&account(), kind, outcome, None);

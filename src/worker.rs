@@ -173,6 +173,11 @@ impl Worker {
         }
     }
 
+    /// Name of this replica.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
     /// The database.
     pub fn db(&self) -> &Db {
         &self.db
