@@ -48,6 +48,14 @@ impl DbSettings {
     }
 }
 
+/// A connection of its own, or why there is none, soon enough for somebody who waits.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    match tokio::time::timeout(ACQUIRE, PgConnection::connect_with(options)).await {
+        Ok(conn) => Ok(conn?),
+        Err(_) => Err(StoreError::Timeout(ACQUIRE)),
+    }
+}
+
 fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
     let url = url.expose_secret();
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
@@ -112,6 +120,17 @@ impl Db {
         let mut session = self.session().await?;
         let answer = within(async { Ok(session.ping().await?) }).await;
         session.settle(answer)
+    }
+
+    /// Connects once, without the pool's patience for a server that is down.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        let conn = connect(&self.settings.options()?).await?;
+        // It was reached; how it is left changes nothing about that.
+        let _ = conn.close().await;
+        Ok(())
     }
 
     /// Connections as of now.

@@ -20,8 +20,10 @@ pub struct DeadFilter {
     pub class: Option<String>,
 }
 
-/// Rows per statement of a bulk action, so that none holds many locks for long.
-const CHUNK: i64 = 5_000;
+impl DeadFilter {
+    /// Most jobs that one call of [`Db::retry_dead`] revives, so that none holds many locks for long.
+    pub const CHUNK: u32 = 5_000;
+}
 
 impl Db {
     /// Makes jobs due now: dead ones with a fresh attempt budget, waiting ones brought forward as far as the
@@ -69,7 +71,7 @@ impl Db {
     }
 
     /// Revives some of the dead jobs that the filter matches, with a fresh attempt budget. Returns how many; to be
-    /// called again until that is 0.
+    /// called again while that is [`DeadFilter::CHUNK`].
     ///
     /// # Errors
     /// When the database fails.
@@ -100,7 +102,7 @@ impl Db {
             "#,
             filter.account,
             filter.class,
-            CHUNK,
+            i64::from(DeadFilter::CHUNK),
             actor
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
