@@ -29,6 +29,7 @@ use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::commit::Ended;
 use crate::worker::tick::Permits;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -80,6 +81,8 @@ pub struct Worker {
     listening: AtomicBool,
     turn: AtomicUsize,
     progress: Mutex<Progress>,
+    /// Accounts whose counts were last shown.
+    counted: Mutex<Vec<String>>,
 }
 
 /// Signs of life of the loops, and the last trouble.
@@ -93,8 +96,8 @@ pub struct Progress {
     pub uncommitted: usize,
     /// When the upkeep last came round.
     pub upkept_at: Instant,
-    /// The database trouble that is not over.
-    pub trouble: Option<String>,
+    /// The database trouble that is not over, by what it keeps from being done.
+    pub trouble: BTreeMap<&'static str, String>,
 }
 
 /// The parts of a running worker that outlive a tick.
@@ -127,6 +130,7 @@ impl Worker {
             dice,
             wake: Notify::new(),
             agenda: Mutex::default(),
+            counted: Mutex::default(),
             listening: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             progress: Mutex::new(Progress {
@@ -134,7 +138,7 @@ impl Worker {
                 committed_at: now,
                 uncommitted: 0,
                 upkept_at: now,
-                trouble: None,
+                trouble: BTreeMap::new(),
             }),
         }
     }
@@ -231,20 +235,24 @@ impl Worker {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_success(&self) {
-        if self.lock_progress().trouble.take().is_some() {
-            tracing::info!("the database is back");
+    fn lock_counted(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_success(&self, what: &'static str) {
+        if self.lock_progress().trouble.remove(what).is_some() {
+            tracing::info!("can {what} again");
         }
     }
 
-    fn note_trouble(&self, what: &str, error: &StoreError) {
+    fn note_trouble(&self, what: &'static str, error: &StoreError) {
         self.metrics
             .db_errors
             .get_or_create(&OfKind { kind: error.kind() })
             .inc();
         let message = error.to_string();
-        let known = self.lock_progress().trouble.replace(message.clone());
-        // Once per trouble, not once per poll.
+        let known = self.lock_progress().trouble.insert(what, message.clone());
+        // Once per trouble, not once per try.
         if known.as_deref() != Some(message.as_str()) {
             tracing::warn!(error = message, "cannot {what}; trying again");
         }

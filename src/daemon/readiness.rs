@@ -55,8 +55,8 @@ pub(super) fn check(worker: Arc<Worker>, standing: Standing) -> ReadyCheck {
 
 fn is_working(progress: &Progress, now: Instant) -> Result<(), String> {
     let stuck = |since| now.saturating_duration_since(since) > STUCK;
-    if let Some(trouble) = &progress.trouble {
-        return Err(trouble.clone());
+    if let Some((what, trouble)) = progress.trouble.first_key_value() {
+        return Err(format!("cannot {what}: {trouble}"));
     }
     if stuck(progress.ticked_at) {
         return Err("the worker's loop does not come round".into());
@@ -73,6 +73,7 @@ fn is_working(progress: &Progress, now: Instant) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn progress(now: Instant) -> Progress {
         Progress {
@@ -80,7 +81,7 @@ mod tests {
             committed_at: now,
             uncommitted: 1,
             upkept_at: now,
-            trouble: None,
+            trouble: BTreeMap::new(),
         }
     }
 
@@ -121,7 +122,7 @@ mod tests {
             )
             .is_err()
         );
-        let trouble = Some("gone".into());
+        let trouble = BTreeMap::from([("commit", "gone".into())]);
         assert_eq!(
             is_working(
                 &Progress {
@@ -130,7 +131,7 @@ mod tests {
                 },
                 now
             ),
-            Err("gone".into())
+            Err("cannot commit: gone".into())
         );
     }
 }

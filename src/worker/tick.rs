@@ -21,6 +21,8 @@ const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
 const PAUSE_STEP: Duration = Duration::from_secs(5);
+/// What trouble keeps from being done.
+const WHAT: &str = "take in and claim";
 /// One claim in so many prefers polls over finalizes, so that a backlog of new work cannot keep settling
 /// connections waiting for ever.
 const POLL_SHARE: f64 = 0.25;
@@ -53,11 +55,11 @@ impl Worker {
         self.lock_progress().ticked_at = self.clock.now();
         match self.try_tick(running).await {
             Ok(tick) => {
-                self.note_success();
+                self.note_success(WHAT);
                 tick
             }
             Err(error) => {
-                self.note_trouble("take in and claim", &error);
+                self.note_trouble(WHAT, &error);
                 Tick {
                     taken_in: 0,
                     claimed: 0,
@@ -153,12 +155,14 @@ impl Worker {
                 (0, Again::After(delay))
             }
             Claim::Paused(delay) => {
+                account.note_pause();
                 let delay = delay.min(PAUSE_STEP);
                 account.rest_until(now + delay);
                 (0, Again::After(delay))
             }
             Claim::Jobs { jobs, budget_bound } => {
                 let claimed = jobs.len();
+                account.refresh_key(jobs.iter().any(|job| job.probe));
                 for job in jobs {
                     // Fewer jobs than permits come back, never more.
                     let Some(permit) = permits.split_one() else {

@@ -40,31 +40,6 @@ async fn two_replicas_share_two_thousand_connections_and_none_is_worked_on_twice
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_replica_loses_nothing_and_its_calls_are_recorded_as_crashed() {
-    let mut world = World::new().await;
-    world.set("FEATHER_SYNC__WORKER__LEASE", "1s");
-    world
-        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "900ms")
-        .set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "500ms");
-    let ids = ids(10);
-    let gate = world.sim.hold();
-    world.enqueue(&ids).await;
-    let killed = world.start();
-    world.sim.wait_for_calls(10).await;
-    killed.kill().await;
-    gate.release();
-    world
-        .execute("UPDATE feather.sync_jobs SET lease_until = now() WHERE state = 'running'")
-        .await;
-    world.drain().await;
-    let synced: i64 = world
-        .value("SELECT count(*) FROM feather.sync_status WHERE last_outcome = 'synced'")
-        .await;
-    assert_eq!(synced, 10);
-    world.check().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_budget_of_an_account_holds_over_all_replicas() {
     let mut world = World::with(Scenario::from_toml("tools = 0").unwrap()).await;
     world.set("FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE", "60");
