@@ -3,11 +3,16 @@
 use std::io::BufRead;
 use std::io::BufReader;
 
+use feather_sync::local_postgres::LocalPostgres;
+use feather_sync::local_postgres::Options;
+use feather_sync::local_postgres::Shutdown;
 use serde_json::Value;
 
 use crate::database::Database;
 use crate::program::ID;
 use crate::program::finish;
+use crate::program::program;
+use crate::program::run;
 use crate::program::signal;
 use crate::program::start;
 
@@ -95,6 +100,25 @@ fn watching_as_json_prints_a_line_per_look_until_it_is_told_to_stop() {
     signal(&child, "INT");
     let outcome = finish(child);
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn watching_goes_on_through_a_restart_of_the_database() {
+    let postgres = LocalPostgres::start(Options::default()).unwrap();
+    let url = postgres.url("postgres");
+    run(program(&["migrate"]).env("DATABASE_URL", &url)).done();
+    let mut child = start(program(&["status", "--watch", "--json"]).env("DATABASE_URL", &url));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut remarks = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    postgres.shut_down(Shutdown::Immediate);
+    let remark = remarks.next().unwrap().unwrap();
+    assert!(remark.contains("trying again"), "{remark}");
+    postgres.start_again().unwrap();
+    let look: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(look["health"][0]["account"], "default");
+    signal(&child, "TERM");
+    assert_eq!(finish(child).code, Some(0));
 }
 
 #[test]

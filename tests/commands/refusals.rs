@@ -99,6 +99,11 @@ fn a_configuration_that_cannot_be_used_exits_with_78_and_says_where() {
             "typo2.toml:2",
         ),
         (
+            file("typo3.toml", "[worker]\nconcurency = 3\n"),
+            &["run"],
+            did_you_mean,
+        ),
+        (
             file("section.toml", "[wroker]\nlease = \"2m\"\n"),
             &["config", "check"],
             "worker",
