@@ -1,1 +1,252 @@
-//! worker
+//! The worker: a loop that only waits, and a [`tick`](Worker::tick) that takes in, claims and starts.
+//!
+//! What was started runs in [`execute`], one task per job, and ends in the committer of [`commit`], which writes
+//! batches. Slots are acquired before jobs are claimed and given back only when the result is committed: what is
+//! claimed starts at once, and no more results can pile up than there are slots.
+
+mod account;
+mod agenda;
+mod commit;
+mod execute;
+mod listen;
+mod tick;
+mod upkeep;
+
+pub use account::Account;
+pub use account::AccountSettings;
+pub use tick::Again;
+pub use tick::Tick;
+
+use crate::domain::Clock;
+use crate::domain::Dice;
+use crate::domain::RetryPolicy;
+use crate::domain::SettleRule;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::metrics::OfKind;
+use crate::store::Db;
+use crate::store::StoreError;
+use crate::worker::agenda::Agenda;
+use crate::worker::commit::Ended;
+use crate::worker::tick::Permits;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// How far polling slows down while nothing happens and wake-ups are heard.
+const IDLE_FACTOR: u32 = 5;
+/// What the worker goes by.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Name of this replica.
+    pub name: String,
+    /// Most calls at a time.
+    pub concurrency: u32,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// How often to look for work.
+    pub poll_interval: Duration,
+    /// Most attempts committed together.
+    pub batch_size: usize,
+    /// How long history is kept.
+    pub keep_attempts: Duration,
+    /// `[retry]`.
+    pub retry: RetryPolicy,
+    /// `[settle]`.
+    pub settle: SettleRule,
+}
+
+/// Everything that works on the queue in this process.
+pub struct Worker {
+    settings: WorkerSettings,
+    db: Db,
+    accounts: Vec<Account>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    dice: Dice,
+    slots: Arc<Semaphore>,
+    wake: Notify,
+    agenda: Mutex<Agenda>,
+    /// Wake-ups are heard, so polling may slow down.
+    listening: AtomicBool,
+    turn: AtomicUsize,
+    progress: Mutex<Progress>,
+}
+
+/// Signs of life of the loops, and the last trouble.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// When the worker's loop last came round.
+    pub ticked_at: Instant,
+    /// When the committer last came round, and whether it holds work.
+    pub committed_at: Instant,
+    /// Attempts that wait to be committed.
+    pub uncommitted: usize,
+    /// When the upkeep last came round.
+    pub upkept_at: Instant,
+    /// The database trouble that is not over.
+    pub trouble: Option<String>,
+}
+
+/// The parts of a running worker that outlive a tick.
+pub struct Running {
+    tasks: TaskTracker,
+    ended: mpsc::Sender<Ended>,
+    lifecycle: Lifecycle,
+    /// When the inbox was last looked into, while every free slot found work at once.
+    looked_in_at: Option<Instant>,
+}
+
+impl Worker {
+    /// Puts a worker together. Nothing runs yet.
+    pub fn new(
+        settings: WorkerSettings,
+        db: Db,
+        accounts: Vec<Account>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        dice: Dice,
+    ) -> Self {
+        let now = clock.now();
+        Self {
+            slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            settings,
+            db,
+            accounts,
+            metrics,
+            clock,
+            dice,
+            wake: Notify::new(),
+            agenda: Mutex::default(),
+            listening: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+            progress: Mutex::new(Progress {
+                ticked_at: now,
+                committed_at: now,
+                uncommitted: 0,
+                upkept_at: now,
+                trouble: None,
+            }),
+        }
+    }
+
+    /// Name of this replica.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Signs of life.
+    pub fn progress(&self) -> Progress {
+        self.lock_progress().clone()
+    }
+
+    fn lock_progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works until a stop, then lets calls under way finish, or abandons them when the lifecycle aborts, and
+    /// writes down what they came to.
+    pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) {
+        let (ended, results) = mpsc::channel(self.settings.concurrency as usize + 1);
+        let committer = tokio::spawn(
+            self.clone()
+                .commit_until_closed(results, lifecycle.abort.clone()),
+        );
+        let helpers = TaskTracker::new();
+        helpers.spawn(self.clone().listen_until(lifecycle.stop.clone()));
+        helpers.spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
+        helpers.close();
+
+        let mut running = Running {
+            tasks: TaskTracker::new(),
+            ended,
+            lifecycle,
+            looked_in_at: None,
+        };
+        let mut quiet = 0;
+        while !running.lifecycle.stop.is_cancelled() {
+            let tick = self.tick(&mut running).await;
+            quiet = match tick {
+                Tick {
+                    taken_in: 0,
+                    claimed: 0,
+                    again: Again::Idle,
+                } => quiet + 1,
+                _ => 0,
+            };
+            self.wait(tick.again, quiet, &running.lifecycle).await;
+        }
+
+        running.tasks.close();
+        running.tasks.wait().await;
+        drop(running);
+        // The committer ends when the last sender is gone.
+        if let Err(error) = committer.await {
+            tracing::error!(%error, "the committer failed; leases of what it held will run out");
+        }
+        helpers.wait().await;
+    }
+
+    async fn wait(&self, again: Again, quiet: u32, lifecycle: &Lifecycle) {
+        let longest = match again {
+            Again::Now => return,
+            Again::After(delay) => delay.min(self.settings.poll_interval),
+            Again::Idle => self.poll_delay(quiet),
+        };
+        let now = self.clock.now();
+        let next_due = self.lock_agenda().next_after(now);
+        let delay = next_due.map_or(longest, |at| longest.min(at.saturating_duration_since(now)));
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.wake.notified() => {}
+            () = lifecycle.stop.cancelled() => {}
+        }
+    }
+
+    /// Jittered, so that replicas do not poll together; slower while nothing happens, as long as wake-ups are heard.
+    fn poll_delay(&self, quiet: u32) -> Duration {
+        let slower = if self.listening.load(Ordering::Relaxed) {
+            quiet.clamp(1, IDLE_FACTOR)
+        } else {
+            1
+        };
+        (self.settings.poll_interval * slower).mul_f64(0.75 + 0.25 * self.dice.roll())
+    }
+
+    fn lock_agenda(&self) -> std::sync::MutexGuard<'_, Agenda> {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_success(&self) {
+        if self.lock_progress().trouble.take().is_some() {
+            tracing::info!("the database is back");
+        }
+    }
+
+    fn note_trouble(&self, what: &str, error: &StoreError) {
+        self.metrics
+            .db_errors
+            .get_or_create(&OfKind { kind: error.kind() })
+            .inc();
+        let message = error.to_string();
+        let known = self.lock_progress().trouble.replace(message.clone());
+        // Once per trouble, not once per poll.
+        if known.as_deref() != Some(message.as_str()) {
+            tracing::warn!(error = message, "cannot {what}; trying again");
+        }
+    }
+}

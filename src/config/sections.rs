@@ -26,6 +26,18 @@ pub struct Database {
     pub prepared_statements: bool,
 }
 
+impl Database {
+    /// The passwords in the URLs, for blanking them in what comes from outside.
+    #[must_use]
+    pub fn passwords(&self) -> Vec<SecretString> {
+        self.url
+            .iter()
+            .chain(&self.listen_url)
+            .flat_map(crate::config::url::passwords)
+            .collect()
+    }
+}
+
 /// `[api]`
 #[derive(Debug, Clone)]
 pub struct Api {

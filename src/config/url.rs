@@ -49,6 +49,29 @@ pub(super) fn database_url(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
+/// The passwords in a URL, as written and decoded: what must appear in no output.
+pub(super) fn passwords(url: &SecretString) -> Vec<SecretString> {
+    let Ok(url) = Url::parse(url.expose_secret()) else {
+        return Vec::new();
+    };
+    let written = url.password().map(str::to_owned);
+    let decoded = written.as_deref().and_then(|text| {
+        url::form_urlencoded::parse(format!("p={}", text.replace('+', "%2B")).as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned())
+    });
+    let queried = url
+        .query_pairs()
+        .filter(|(name, _)| name == "password")
+        .map(|(_, value)| value.into_owned());
+    written
+        .into_iter()
+        .chain(decoded)
+        .chain(queried)
+        .map(SecretString::from)
+        .collect()
+}
+
 /// The URL with every password in it replaced by `***`.
 #[must_use]
 pub fn redacted_url(url: &SecretString) -> String {

@@ -1,1 +1,19 @@
-//! Integration tests: a real Postgres, the simulated API, a fixed clock and dice.
+//! Integration tests: the daemon in this process against a real Postgres and the simulated API over HTTP.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests ask the database whatever they like"
+)]
+
+mod admin;
+mod fleet;
+mod main_job;
+mod outcomes;
+mod queue;
+mod snapshots;
+mod stopping;
+mod world;

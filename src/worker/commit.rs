@@ -1,0 +1,235 @@
+//! The committer: gathers what has ended, at once when idle and up to a batch when busy, and writes it down.
+
+use crate::domain::Finished;
+use crate::domain::Job;
+use crate::domain::verdict;
+use crate::metrics::OfAccount;
+use crate::metrics::OfChange;
+use crate::store::Committed;
+use crate::store::StoreError;
+use crate::worker::Permits;
+use crate::worker::Worker;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A job whose task is over, with the slot that it frees once this is written down.
+pub(super) enum Ended {
+    /// The call was made.
+    Finished(Box<Finished>, Permits),
+    /// The call was not made.
+    Unstarted(Job, Permits),
+}
+
+/// A turned-away transaction is tried again at once so often.
+const CONFLICT_RETRIES: u32 = 3;
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
+const LAST_TRIES: Duration = Duration::from_millis(1_500);
+
+impl Worker {
+    pub(super) async fn commit_until_closed(
+        self: Arc<Self>,
+        mut ended: mpsc::Receiver<Ended>,
+        abort: CancellationToken,
+    ) {
+        while let Some(first) = ended.recv().await {
+            let (mut finished, mut unstarted, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+            let mut next = Some(first);
+            while let Some(item) = next {
+                match item {
+                    Ended::Finished(attempt, permit) => {
+                        finished.push(*attempt);
+                        permits.push(permit);
+                    }
+                    Ended::Unstarted(job, permit) => {
+                        unstarted.push(job);
+                        permits.push(permit);
+                    }
+                }
+                next = if permits.len() < self.settings.batch_size {
+                    ended.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            self.note_uncommitted(finished.len());
+            if let Err(error) = self.db.release(&unstarted).await {
+                self.note_trouble("give leases back", &error);
+            }
+            if !finished.is_empty() {
+                self.metrics
+                    .store_batch_jobs
+                    .observe(f64::from(u32::try_from(finished.len()).unwrap_or(u32::MAX)));
+                self.commit(finished, &abort).await;
+            }
+            self.note_uncommitted(0);
+            drop(permits);
+            self.wake.notify_one();
+        }
+    }
+
+    fn note_uncommitted(&self, uncommitted: usize) {
+        let mut progress = self.lock_progress();
+        progress.committed_at = self.clock.now();
+        progress.uncommitted = uncommitted;
+    }
+
+    /// Commits a batch; where Postgres refuses a value, halves it until the poisoned row is alone.
+    async fn commit(&self, batch: Vec<Finished>, abort: &CancellationToken) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.commit_part(&part, abort).await {
+                Part::Committed | Part::GivenUp => {}
+                Part::Refused(_) if part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.push(rest);
+                    parts.push(part);
+                }
+                Part::Refused(why) => {
+                    let Some(Finished { job, verdict, took }) = part.pop() else {
+                        continue;
+                    };
+                    let id = job.connection_id;
+                    if verdict.stored.is_none() {
+                        tracing::error!(connection.id = %id, error = why, "what became of {id} cannot be written down; its lease will run out");
+                        continue;
+                    }
+                    let verdict = verdict::unstorable(&verdict, why);
+                    parts.push(vec![Finished { job, verdict, took }]);
+                }
+            }
+        }
+    }
+
+    /// Commits, and tries again for as long as that can help. Safe to repeat: what was committed no longer holds its
+    /// lease token.
+    async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
+        let (mut conflicts, mut unsure, mut wait) = (0, false, Duration::from_millis(100));
+        let mut last_try = None;
+        loop {
+            let error = match self
+                .db
+                .commit(part, &self.settings.name, self.settings.settle.deadline)
+                .await
+            {
+                Ok(committed) => {
+                    self.note_success();
+                    self.report(part, &committed, unsure).await;
+                    return Part::Committed;
+                }
+                Err(error) => error,
+            };
+            match &error {
+                StoreError::Data(why) | StoreError::Other(why) => {
+                    return Part::Refused(why.clone());
+                }
+                StoreError::Conflict(_) if conflicts < CONFLICT_RETRIES => {
+                    conflicts += 1;
+                    tokio::time::sleep(Duration::from_millis(20).mul_f64(self.dice.roll())).await;
+                    continue;
+                }
+                StoreError::Conflict(_) => {}
+                _ => unsure = true,
+            }
+            self.note_trouble("commit", &error);
+            self.lock_progress().committed_at = self.clock.now();
+            if abort.is_cancelled() {
+                let now = self.clock.now();
+                if now.saturating_duration_since(*last_try.get_or_insert(now)) > LAST_TRIES {
+                    tracing::error!(jobs = part.len(), %error, "stopping without having written down what calls came to; their leases will run out");
+                    return Part::GivenUp;
+                }
+                wait = wait.min(Duration::from_millis(200));
+            }
+            tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * self.dice.roll())).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn report(&self, part: &[Finished], committed: &[Committed], unsure: bool) {
+        for (finished, committed) in part.iter().zip(committed) {
+            match committed {
+                Committed::Applied {
+                    tools,
+                    due_in,
+                    time_to_sync,
+                } => {
+                    if let Some(due_in) = due_in {
+                        self.lock_agenda().note(self.clock.now() + *due_in);
+                    }
+                    let account = finished.job.account.as_str();
+                    for (change, count) in [
+                        ("added", tools.added),
+                        ("changed", tools.changed),
+                        ("removed", tools.removed),
+                    ] {
+                        self.metrics
+                            .tools_changed
+                            .get_or_create(&OfChange {
+                                account: account.into(),
+                                change,
+                            })
+                            .inc_by(u64::from(count.unsigned_abs()));
+                    }
+                    if let Some(elapsed) = time_to_sync {
+                        self.metrics
+                            .time_to_sync_seconds
+                            .get_or_create(&OfAccount {
+                                account: account.into(),
+                            })
+                            .observe(elapsed.as_secs_f64());
+                    }
+                    self.log(finished, *due_in);
+                }
+                // The connection was lost at COMMIT, which had come through after all.
+                Committed::LeaseLost
+                    if unsure
+                        && self
+                            .db
+                            .is_recorded(finished, &self.settings.name)
+                            .await
+                            .unwrap_or(false) =>
+                {
+                    self.log(finished, None);
+                }
+                Committed::LeaseLost => {
+                    self.metrics.leases_lost.inc();
+                    let id = finished.job.connection_id;
+                    tracing::warn!(connection.id = %id, "the lease on {id} was lost; its answer is not written");
+                }
+            }
+        }
+    }
+
+    fn log(&self, Finished { job, verdict, took }: &Finished, due_in: Option<Duration>) {
+        let kind = job.phase.call();
+        self.metrics
+            .attempt(job.account.as_str(), kind, verdict.outcome, verdict.class)
+            .inc();
+        let id = job.connection_id;
+        tracing::info!(
+            connection.id = %id,
+            account = %job.account,
+            kind = kind.as_str(),
+            outcome = verdict.outcome.as_str(),
+            attempt = job.attempt,
+            http.status = verdict.http_status,
+            error.class = verdict.class.map(|class| class.as_str()),
+            error = verdict.error.as_deref(),
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            due_in_ms = due_in.map(|due_in| u64::try_from(due_in.as_millis()).unwrap_or(u64::MAX)),
+            "{} {id}",
+            verdict.outcome.as_str()
+        );
+    }
+}
+
+enum Part {
+    Committed,
+    /// Postgres refuses a value of it.
+    Refused(String),
+    /// The process stops and the database cannot be reached.
+    GivenUp,
+}

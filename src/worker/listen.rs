@@ -1,0 +1,49 @@
+//! Hears wake-ups. A hint only: with nobody listening everything works, at the pace of polling.
+
+use crate::worker::Worker;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Worker {
+    pub(super) async fn listen_until(self: Arc<Self>, stop: CancellationToken) {
+        // The listener is dropped with this future, and its connection closed.
+        stop.run_until_cancelled(self.listen_for_ever()).await;
+    }
+
+    async fn listen_for_ever(&self) {
+        let mut wait = Duration::from_secs(1);
+        loop {
+            match self.db.listen().await {
+                Ok(mut listener) => {
+                    wait = Duration::from_secs(1);
+                    self.listening.store(true, Ordering::Relaxed);
+                    // What came while nobody listened.
+                    self.be_woken();
+                    let error = loop {
+                        match listener.wait().await {
+                            Ok(()) => self.be_woken(),
+                            Err(error) => break error,
+                        }
+                    };
+                    self.listening.store(false, Ordering::Relaxed);
+                    tracing::warn!(%error, "the listening connection was lost; polling until it is back");
+                }
+                Err(error) => tracing::debug!(%error, "cannot listen for wake-ups; polling"),
+            }
+            self.metrics.listener_reconnects.inc();
+            tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * self.dice.roll())).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    fn be_woken(&self) {
+        for account in &self.accounts {
+            account.stop_resting();
+        }
+        self.wake.notify_one();
+    }
+}

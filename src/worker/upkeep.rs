@@ -1,0 +1,161 @@
+//! What has to be done now and then: expire leases, give signs of life, refresh counts, delete old history.
+
+use crate::domain::ErrorClass;
+use crate::domain::Outcome;
+use crate::metrics::OfAccount;
+use crate::metrics::OfPause;
+use crate::metrics::OfQueue;
+use crate::metrics::OfState;
+use crate::metrics::PAUSE_REASONS;
+use crate::store::AccountCounts;
+use crate::store::StoreError;
+use crate::worker::Worker;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A lost lease is found within this time after it has run out.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+const EXPIRE_BATCH: u32 = 200;
+/// Counts and signs of life come every second round.
+const COUNT_EVERY: u32 = 2;
+/// History is looked at every minute.
+const DELETE_EVERY: u32 = 12;
+const DELETE_BATCH: u32 = 2_000;
+
+impl Worker {
+    pub(super) async fn keep_up_until(self: Arc<Self>, stop: CancellationToken) {
+        let mut round: u32 = 0;
+        while !stop.is_cancelled() {
+            self.lock_progress().upkept_at = self.clock.now();
+            if let Err(error) = self.keep_up(round).await {
+                self.note_trouble("do the upkeep", &error);
+            }
+            round = round.wrapping_add(1);
+            let pause = EXPIRE_EVERY.mul_f64(0.8 + 0.2 * self.dice.roll());
+            let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+        }
+        // Unless it is said, the fleet takes this replica for alive for some time yet.
+        if let Err(error) = self.db.deregister(&self.settings.name).await {
+            tracing::debug!(%error, "cannot sign off");
+        }
+    }
+
+    async fn keep_up(&self, round: u32) -> Result<(), StoreError> {
+        self.expire_leases().await?;
+        if round.is_multiple_of(COUNT_EVERY) {
+            let accounts: Vec<_> = self
+                .accounts
+                .iter()
+                .map(|account| account.name.clone())
+                .collect();
+            self.db.heartbeat(&self.settings.name, &accounts).await?;
+            self.db.refresh_counts().await?;
+            self.show_counts(&self.db.counts().await?);
+        }
+        if round.is_multiple_of(DELETE_EVERY) {
+            while self
+                .db
+                .delete_history(self.settings.keep_attempts, DELETE_BATCH)
+                .await?
+                >= u64::from(DELETE_BATCH)
+            {
+                self.lock_progress().upkept_at = self.clock.now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends attempts whose lease has run out, here or elsewhere.
+    pub(super) async fn expire_leases(&self) -> Result<(), StoreError> {
+        loop {
+            let expired = self
+                .db
+                .expire(self.settings.retry.max_attempts, EXPIRE_BATCH)
+                .await?;
+            for lease in &expired {
+                let id = lease.connection_id;
+                tracing::warn!(
+                    connection.id = %id, account = lease.account, worker.lost = lease.worker, dead = lease.dead,
+                    "the lease on {id} ran out with no word from its worker"
+                );
+                self.metrics.attempts_crashed.inc();
+                self.metrics
+                    .attempt(
+                        &lease.account,
+                        lease.phase.call(),
+                        Outcome::Crashed,
+                        Some(ErrorClass::LeaseLost),
+                    )
+                    .inc();
+            }
+            if !expired.is_empty() {
+                self.wake.notify_one();
+            }
+            if expired.len() < EXPIRE_BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    fn show_counts(&self, counts: &[AccountCounts]) {
+        for row in counts {
+            let jobs = [
+                ("pending", "finalize", row.pending_finalize),
+                ("pending", "settle", row.pending_settle),
+                ("running", "finalize", row.running_finalize),
+                ("running", "settle", row.running_settle),
+                ("dead", "finalize", row.dead_finalize),
+                ("dead", "settle", row.dead_settle),
+            ];
+            for (state, phase, count) in jobs {
+                self.metrics
+                    .queue_jobs
+                    .get_or_create(&OfQueue {
+                        account: row.account.clone(),
+                        state,
+                        phase,
+                    })
+                    .set(count);
+            }
+            self.metrics
+                .queue_oldest_due_seconds
+                .get_or_create(&OfAccount {
+                    account: row.account.clone(),
+                })
+                .set(row.oldest_due_seconds);
+            for reason in PAUSE_REASONS {
+                self.metrics
+                    .account_paused
+                    .get_or_create(&OfPause {
+                        account: row.account.clone(),
+                        reason,
+                    })
+                    .set(i64::from(row.paused_reason.as_deref() == Some(reason)));
+            }
+        }
+        self.metrics
+            .requests_waiting
+            .set(counts.iter().map(|row| row.requests_waiting).sum());
+    }
+
+    /// Brings the gauges up to date that need no database.
+    pub fn refresh_gauges(&self) {
+        let pool = self.db.pool_state();
+        for (state, count) in [("idle", pool.idle), ("busy", pool.busy)] {
+            self.metrics
+                .db_pool_connections
+                .get_or_create(&OfState { state })
+                .set(i64::from(count));
+        }
+        let now = self.clock.now();
+        for account in &self.accounts {
+            self.metrics
+                .rate_budget_used_ratio
+                .get_or_create(&OfAccount {
+                    account: account.name.to_string(),
+                })
+                .set(account.budget_used(now));
+        }
+    }
+}

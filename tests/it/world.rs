@@ -1,0 +1,311 @@
+//! One world per test: a database of its own, a simulated API, and a daemon configured for both.
+
+use feather_sync::config::Config;
+use feather_sync::config::Env;
+use feather_sync::daemon;
+use feather_sync::daemon::DaemonError;
+use feather_sync::daemon::UntilEmpty;
+use feather_sync::lifecycle::Lifecycle;
+use feather_sync::local_postgres::LocalPostgres;
+use feather_sync::sim::Scenario;
+use feather_sync::sim::Sim;
+use feather_sync::store;
+use feather_sync::store::DbSettings;
+use feather_sync::store::Roles;
+use sqlx::AssertSqlSafe;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::PgRow;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Nothing here takes so long unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    pub(crate) pool: PgPool,
+    pub(crate) sim: Sim,
+    pub(crate) url: String,
+    env: BTreeMap<String, String>,
+}
+
+/// A daemon that runs until it is stopped.
+pub(crate) struct Replica {
+    pub(crate) lifecycle: Lifecycle,
+    running: JoinHandle<Result<(), DaemonError>>,
+}
+
+impl Replica {
+    pub(crate) async fn stop(self) {
+        self.lifecycle.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+
+    /// As a crash: no write-back, no release.
+    pub(crate) async fn kill(self) {
+        self.running.abort();
+        let _ = self.running.await;
+    }
+}
+
+fn cluster() -> &'static LocalPostgres {
+    LocalPostgres::shared().unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn pool(database: &str) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(4);
+    options.connect(&cluster().url(database)).await.unwrap()
+}
+
+async fn make_template() {
+    feather_sync::feather::install_tls();
+    let admin = pool("postgres").await;
+    sqlx::raw_sql("CREATE DATABASE template_feather")
+        .execute(&admin)
+        .await
+        .unwrap();
+    admin.close().await;
+    let settings = DbSettings {
+        url: cluster().url("template_feather").into(),
+        listen_url: None,
+        max_connections: 2,
+        prepared_statements: true,
+    };
+    store::migrate(&settings, Roles::Required).await.unwrap();
+}
+
+impl World {
+    /// A world in which nothing goes wrong.
+    pub(crate) async fn new() -> Self {
+        Self::with(Scenario::default()).await
+    }
+
+    pub(crate) async fn with(scenario: Scenario) -> Self {
+        TEMPLATE.get_or_init(make_template).await;
+        let database = format!("world_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let admin = pool("postgres").await;
+        let create = format!("CREATE DATABASE {database} TEMPLATE template_feather");
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(&admin)
+            .await
+            .unwrap();
+        admin.close().await;
+        let sim = Sim::start(scenario).unwrap();
+        let url = cluster().url(&database);
+        let env = [
+            ("DATABASE_URL", url.as_str()),
+            ("FEATHER_BASE_URL", &sim.url()),
+            ("FEATHER_API_KEY", "fth_live_test"),
+            ("FEATHER_SYNC__ADMIN__LISTEN", "off"),
+            ("FEATHER_SYNC__RETRY__INITIAL", "10ms"),
+            ("FEATHER_SYNC__RETRY__MAX", "50ms"),
+            ("FEATHER_SYNC__SETTLE__INITIAL", "50ms"),
+            ("FEATHER_SYNC__SETTLE__MAX", "200ms"),
+            ("FEATHER_SYNC__WORKER__POLL_INTERVAL", "100ms"),
+            (
+                "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
+                "60000",
+            ),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self {
+            pool: pool(&database).await,
+            sim,
+            url,
+            env: env.into(),
+        }
+    }
+
+    /// Sets a variable of the daemon's environment.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let env: Env = self.env.clone().into_iter().collect();
+        Config::load(None, &env).unwrap()
+    }
+
+    pub(crate) async fn enqueue(&self, ids: &[Uuid]) {
+        sqlx::query("INSERT INTO feather.sync_requests (connection_id) SELECT unnest($1::uuid[])")
+            .bind(ids)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    /// Runs a daemon until nothing is left to do.
+    pub(crate) async fn drain(&self) {
+        self.try_drain(PATIENCE).await.unwrap();
+    }
+
+    pub(crate) async fn try_drain(&self, timeout: Duration) -> Result<(), DaemonError> {
+        let until = UntilEmpty {
+            timeout: Some(timeout),
+        };
+        daemon::run_until(self.config(), Some(until), Lifecycle::default()).await
+    }
+
+    /// Enqueues, drains, and checks that the books are straight.
+    pub(crate) async fn sync(&self, ids: &[Uuid]) {
+        self.enqueue(ids).await;
+        self.drain().await;
+        self.check().await;
+    }
+
+    /// Starts a daemon that runs until it is stopped.
+    pub(crate) fn start(&self) -> Replica {
+        let lifecycle = Lifecycle::default();
+        let running = tokio::spawn(daemon::run_until(self.config(), None, lifecycle.clone()));
+        Replica { lifecycle, running }
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The one row of a query.
+    pub(crate) async fn row<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The one value of a query.
+    pub(crate) async fn value<T>(&self, sql: &str) -> T
+    where
+        (T,): for<'r> sqlx::FromRow<'r, PgRow>,
+        T: Send + Unpin,
+    {
+        self.row::<(T,)>(sql).await.0
+    }
+
+    pub(crate) async fn rows<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Waits until a condition in SQL is true.
+    pub(crate) async fn until(&self, condition: &str) {
+        let sql = format!("SELECT COALESCE(({condition}), false)");
+        let waiting = async {
+            while !self.value::<bool>(&sql).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("still not: {condition}");
+        }
+    }
+
+    /// Outcomes of a connection's attempts in order, each with its class: `retry/upstream`, `synced`.
+    pub(crate) async fn story(&self, id: Uuid) -> Vec<String> {
+        let sql = format!(
+            "SELECT outcome || COALESCE('/' || error_class, '') FROM feather.sync_attempts
+             WHERE connection_id = '{id}' ORDER BY id"
+        );
+        self.rows::<(String,)>(&sql)
+            .await
+            .into_iter()
+            .map(|(word,)| word)
+            .collect()
+    }
+
+    /// Whether both tables hold exactly what the API says of a connection: every column of every row.
+    pub(crate) async fn equals_truth(&self, id: Uuid) -> Result<(), String> {
+        let truth = self.sim.truth_text(id);
+        let upstream = |row: &str| {
+            format!(
+                "(SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb({row})) WHERE left(key, 1) <> '_')"
+            )
+        };
+        let (stored, told) = (upstream("c"), upstream("t"));
+        let connection = format!(
+            "SELECT {told}::text, (SELECT {stored}::text FROM feather.connections c WHERE c.id = t.id)
+             FROM jsonb_populate_record(NULL::feather.integration_connections, $1::jsonb) t"
+        );
+        let tools = format!(
+            "SELECT COALESCE((SELECT jsonb_agg({told} ORDER BY t.id) FROM jsonb_populate_recordset(
+                        NULL::feather.integration_connection_tools, $1::jsonb -> 'tools') t), '[]')::text,
+                    (SELECT COALESCE(jsonb_agg({stored} ORDER BY c.id), '[]')::text FROM feather.integration_connection_tools c
+                     WHERE c.connection_id = ($1::jsonb ->> 'id')::uuid AND c._removed_at IS NULL)"
+        );
+        for sql in [connection, tools] {
+            let (told, stored): (String, Option<String>) = sqlx::query_as(AssertSqlSafe(sql))
+                .bind(&truth)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            if Some(&told) != stored.as_ref() {
+                return Err(format!("told   {told}\nstored {stored:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The books are straight: every call is recorded once, every state coherent, every tool has its connection.
+    pub(crate) async fn check(&self) {
+        let mut calls: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
+        for call in self.sim.calls() {
+            let kind = if call.method == "POST" {
+                "finalize"
+            } else {
+                "poll"
+            };
+            if let Some(id) = call.connection_id {
+                *calls.entry((id, kind)).or_default() += 1;
+            }
+        }
+        for ((id, kind), calls) in calls {
+            let sql = format!(
+                "SELECT count(*) FROM feather.sync_attempts WHERE connection_id = '{id}' AND kind = '{kind}'"
+            );
+            assert_eq!(
+                self.value::<i64>(&sql).await,
+                calls,
+                "recorded attempts and calls: {kind} {id}"
+            );
+        }
+        for (what, sql) in [
+            (
+                "orphaned tools",
+                "SELECT count(*) FROM feather.integration_connection_tools t WHERE NOT EXISTS (SELECT FROM feather.integration_connections c WHERE c.id = t.connection_id)",
+            ),
+            (
+                "running jobs",
+                "SELECT count(*) FROM feather.sync_jobs WHERE state = 'running'",
+            ),
+            ("requests", "SELECT count(*) FROM feather.sync_requests"),
+        ] {
+            assert_eq!(self.value::<i64>(sql).await, 0, "{what}");
+        }
+    }
+}
+
+/// Distinct connection ids.
+pub(crate) fn ids(count: u128) -> Vec<Uuid> {
+    (1..=count)
+        .map(|n| Uuid::from_u128(0xfea7_0000_0000_4000_8000_0000_0000_0000 + n))
+        .collect()
+}
