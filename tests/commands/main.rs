@@ -20,4 +20,5 @@ mod privileges;
 mod program;
 mod refusals;
 mod requests;
+mod run;
 mod sim;

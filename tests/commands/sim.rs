@@ -17,7 +17,7 @@ use crate::program::signal;
 use crate::program::start;
 
 /// A simulator and its address.
-fn sim(arguments: &[&str]) -> (Child, String) {
+pub(crate) fn sim(arguments: &[&str]) -> (Child, String) {
     let mut child = start(&mut program(
         &[&["sim", "--listen", "127.0.0.1:0"], arguments].concat(),
     ));
