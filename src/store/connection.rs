@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(40);
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
+/// A connection that was idle for longer is tested before it is used.
+const TESTED_AFTER: Duration = Duration::from_secs(30);
+
 /// How the database is reached.
 #[derive(Clone, Debug)]
 pub struct DbSettings {
@@ -104,6 +107,17 @@ impl Db {
             .max_connections(settings.max_connections)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(Duration::from_secs(300))
+            // A round trip before every use would double the cost of all that is cheap; what broke meanwhile is
+            // found by its use, closed, and the operation tried again.
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TESTED_AFTER {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|conn, _| Box::pin(prepare_session(conn)))
             .connect_lazy_with(settings.options()?);
         Ok(Self {
