@@ -48,8 +48,9 @@ Examples:
   feather-sync enqueue 3c90c3cc-0d44-4b50-8888-8dd25736052a
   feather-sync status                   the queue at a glance
 
-The database is DATABASE_URL or `url` under [database] in the configuration file; `feather-sync config default`
-prints every key. Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration.";
+The database is DATABASE_URL, or `url` under [database] in the configuration
+file, every key of which is documented by `feather-sync config default`.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration.";
 
 /// The command line as given.
 #[derive(Debug, Parser)]

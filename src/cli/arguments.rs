@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
+use uuid::Uuid;
 
 /// Longest name that the database takes.
 const LONGEST_NAME: usize = 200;
@@ -22,6 +23,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("`M` is not a unit: {FORM}"));
     }
     humantime::parse_duration(text).map_err(|_| format!("not a duration: {FORM}"))
+}
+
+/// The id of a connection.
+pub(super) fn connection_id(text: &str) -> Result<Uuid, String> {
+    Uuid::parse_str(text)
+        .map_err(|_| "not a UUID such as 3c90c3cc-0d44-4b50-8888-8dd25736052a".to_owned())
 }
 
 /// The name of an account.

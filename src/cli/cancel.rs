@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::cli::arguments;
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::missing;
@@ -13,10 +14,11 @@ use crate::cli::output::count;
 Examples:
   feather-sync cancel 3c90c3cc-0d44-4b50-8888-8dd25736052a
 
-A call that is under way goes on, but its answer is not written. Who cancelled stays on record.")]
+A call that is under way goes on, but its answer is not written. Who cancelled
+stays on record.")]
 pub(super) struct CancelArgs {
     /// Ids of connections
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = arguments::connection_id)]
     ids: Vec<Uuid>,
 }
 

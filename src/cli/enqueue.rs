@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use clap::ArgGroup;
 use uuid::Uuid;
 
 use crate::cli::arguments;
@@ -24,14 +25,16 @@ const BATCH: usize = 100_000;
 #[command(after_help = "\
 Examples:
   feather-sync enqueue 3c90c3cc-0d44-4b50-8888-8dd25736052a
-  feather-sync enqueue --file ids.txt --priority 100      one id a line; blank lines and lines that begin with # are skipped
+  feather-sync enqueue --file ids.txt --priority 100
   psql -Atc 'SELECT id FROM mine' | feather-sync enqueue --file -
   feather-sync enqueue --account acme --at +10m 3c90c3cc-0d44-4b50-8888-8dd25736052a
 
-From a program, rather insert into feather.sync_requests, in a transaction of your own.")]
+A file has one id a line; blank lines and lines that begin with # are skipped.
+A program rather inserts into feather.sync_requests, in its own transaction.")]
+#[command(group(ArgGroup::new("which").args(["ids", "file"]).required(true).multiple(true)))]
 pub(super) struct EnqueueArgs {
     /// Ids of connections
-    #[arg(value_name = "ID", required_unless_present = "file")]
+    #[arg(value_name = "ID", value_parser = arguments::connection_id)]
     ids: Vec<Uuid>,
 
     /// File with one id a line, or - for standard input
@@ -165,7 +168,7 @@ mod tests {
             ID.to_uppercase()
         );
         assert_eq!(ids("f", &text).unwrap().len(), 3);
-        assert_eq!(ids("f", "").unwrap(), []);
+        assert!(ids("f", "").unwrap().is_empty());
     }
 
     #[test]

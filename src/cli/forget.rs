@@ -6,6 +6,7 @@ use std::io::Write;
 
 use uuid::Uuid;
 
+use crate::cli::arguments;
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::missing;
@@ -16,12 +17,13 @@ use crate::cli::output::count;
 #[command(after_help = "\
 Examples:
   feather-sync forget 3c90c3cc-0d44-4b50-8888-8dd25736052a
-  feather-sync forget --yes 3c90c3cc-0d44-4b50-8888-8dd25736052a     without asking, in a script
+  feather-sync forget --yes 3c90c3cc-0d44-4b50-8888-8dd25736052a
 
-Upstream is not touched. That it was done, and by whom, stays on record.")]
+Without a terminal to ask on, --yes is needed. Upstream is not touched. That it
+was done, and by whom, stays on record.")]
 pub(super) struct ForgetArgs {
     /// Ids of connections
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = arguments::connection_id)]
     ids: Vec<Uuid>,
 
     /// Do not ask

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::config::Env;
 use crate::config::LogFormat;
 use crate::config::redacted_url;
+use crate::daemon;
 use crate::store::Db;
 use crate::store::DbSettings;
 use crate::store::SchemaState;
@@ -75,10 +76,8 @@ pub(super) fn schema_behind(state: &SchemaState) -> Failure {
 /// A command needs few connections at a time.
 pub(super) fn db_settings(config: &Config) -> Result<DbSettings, ConfigError> {
     Ok(DbSettings {
-        url: config.database_url()?.clone(),
-        listen_url: config.database.listen_url.clone(),
         max_connections: 2,
-        prepared_statements: config.database.prepared_statements,
+        ..daemon::database_settings(config)?
     })
 }
 
@@ -104,7 +103,8 @@ pub(super) fn log_warnings(config: &Config) -> Result<(), ConfigError> {
             LogFormat::Json => LogFormat::Json,
             _ => LogFormat::Text,
         },
-        filter: "warn".to_owned(),
+        // What the driver warns of comes back as an error, in words.
+        filter: "warn,sqlx=off".to_owned(),
     };
     telemetry::init(&log, io::stderr().is_terminal(), false)
 }

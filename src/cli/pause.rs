@@ -12,7 +12,8 @@ Examples:
   feather-sync pause default
   feather-sync resume default
 
-It holds for all daemons and outlives restarts. Calls under way finish; requests are taken in and wait.")]
+It holds for all daemons and outlives restarts. Calls under way finish;
+requests are taken in and wait.")]
 pub(super) struct PauseArgs {
     /// Name of the account
     #[arg(value_name = "ACCOUNT", value_parser = arguments::account)]

@@ -11,7 +11,8 @@ use crate::cli::output::harmless;
 Examples:
   feather-sync resume default
 
-A pause by the API itself (a refused key, a rate limit) ends with the next call that succeeds; resume makes it due.")]
+A pause by the API itself (a refused key, a rate limit) ends with the next call
+that succeeds; resume makes that call due.")]
 pub(super) struct ResumeArgs {
     /// Name of the account
     #[arg(value_name = "ACCOUNT", value_parser = arguments::account)]

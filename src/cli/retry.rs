@@ -1,5 +1,6 @@
 //! `retry`
 
+use clap::ArgGroup;
 use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
 
@@ -20,14 +21,12 @@ Examples:
   feather-sync retry --dead
   feather-sync retry --dead --class upstream --account acme
 
-A dead job starts afresh; a waiting one is brought forward, but never before a delay that the API asked for.")]
+A dead job starts afresh. A waiting one is brought forward, but never before a
+delay that the API asked for.")]
+#[command(group(ArgGroup::new("which").args(["ids", "dead"]).required(true)))]
 pub(super) struct RetryArgs {
     /// Ids of connections
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "dead",
-        conflicts_with = "dead"
-    )]
+    #[arg(value_name = "ID", value_parser = arguments::connection_id)]
     ids: Vec<Uuid>,
 
     /// All dead jobs
@@ -35,11 +34,11 @@ pub(super) struct RetryArgs {
     dead: bool,
 
     /// Only those that died of this class of error
-    #[arg(long, requires = "dead", value_parser = PossibleValuesParser::new(ErrorClass::ALL.map(ErrorClass::as_str)))]
+    #[arg(long, requires = "dead", conflicts_with = "ids", value_parser = PossibleValuesParser::new(ErrorClass::ALL.map(ErrorClass::as_str)))]
     class: Option<String>,
 
     /// Only those of this account
-    #[arg(long, requires = "dead", value_parser = arguments::account)]
+    #[arg(long, requires = "dead", conflicts_with = "ids", value_parser = arguments::account)]
     account: Option<String>,
 }
 

@@ -15,7 +15,10 @@ use crate::telemetry;
 #[command(after_help = "\
 Examples:
   feather-sync run
-  feather-sync run --until-empty --timeout 10m     in a test or a job: 0 when all is synced, 1 naming what is left")]
+  feather-sync run --until-empty --timeout 10m
+
+With --until-empty, 0 means that all is synced (or dead, see status), and 1
+names what is left.")]
 pub(super) struct RunArgs {
     /// End once nothing is left to do for the configured accounts; waiting and future jobs count, dead ones do not
     #[arg(long)]

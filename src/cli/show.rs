@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::cli::arguments;
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::output;
@@ -26,7 +27,7 @@ Examples:
   feather-sync show 3c90c3cc-0d44-4b50-8888-8dd25736052a --json | jq .status")]
 pub(super) struct ShowArgs {
     /// Id of the connection
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = arguments::connection_id)]
     id: Uuid,
 
     /// Print JSON

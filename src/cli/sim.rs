@@ -20,7 +20,8 @@ Examples:
   feather-sync sim --listen 127.0.0.1:8700 --scenario faults.toml
   FEATHER_BASE_URL=http://127.0.0.1:8700 FEATHER_API_KEY=anything feather-sync run
 
-Every UUID is a connection. Faults, limits and settling times are for the scenario file to say.")]
+Every UUID is a connection. Faults, limits and settling times are for the
+scenario file to say.")]
 pub(super) struct SimArgs {
     /// Address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
