@@ -103,8 +103,7 @@ impl Db {
                 SET state = 'running', worker = $6, lease_token = gen_random_uuid(),
                     lease_until = now() + $5 * interval '1 second', started_at = now(), attempt = j.attempt + 1,
                     finalize_started_at = CASE WHEN j.phase = 'finalize' THEN now() ELSE j.finalize_started_at END
-                FROM due
-                WHERE j.connection_id = due.connection_id
+                WHERE j.connection_id = ANY (ARRAY(SELECT connection_id FROM due))
                 RETURNING j.*
             ), drawn AS (
                 UPDATE feather.sync_accounts a
@@ -127,7 +126,9 @@ impl Db {
             FROM account
             CROSS JOIN permits
             LEFT JOIN claimed ON true
-            LEFT JOIN feather.integration_connections c ON c.id = claimed.connection_id
+            LEFT JOIN LATERAL (
+                SELECT id, tools_synced_at FROM feather.integration_connections WHERE id = claimed.connection_id LIMIT 1
+            ) AS c ON true
             "#,
             request.account.as_str(),
             f64::from(request.slots),

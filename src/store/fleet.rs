@@ -6,6 +6,7 @@ use crate::store::connection::within;
 use crate::store::error::StoreError;
 use chrono::DateTime;
 use chrono::Utc;
+use sqlx::Connection;
 
 /// A replica that is alive.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -137,8 +138,18 @@ impl Db {
                 as_of = excluded.as_of
             "#
         );
-        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
-        session.settle(result).map(|_| ())
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            // The one query that is meant to read all of a table.
+            sqlx::raw_sql("SET LOCAL enable_seqscan = on")
+                .execute(&mut *tx)
+                .await?;
+            query.execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await;
+        session.settle(result)
     }
 
     /// The cached counts, for the metrics.

@@ -30,11 +30,12 @@ pub(super) async fn lock(
 ) -> Result<(DateTime<Utc>, Vec<Uuid>), sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        SELECT j.connection_id, now() AS "now!"
-        FROM unnest($1::uuid[], $2::uuid[]) AS v (connection_id, lease_token)
-        JOIN feather.sync_jobs j ON j.connection_id = v.connection_id AND j.lease_token = v.lease_token
-        ORDER BY j.connection_id
-        FOR UPDATE OF j
+        SELECT connection_id, now() AS "now!"
+        FROM feather.sync_jobs
+        -- A token is drawn for one claim of one job, so it cannot stand beside another's id.
+        WHERE connection_id = ANY($1) AND lease_token = ANY($2)
+        ORDER BY connection_id
+        FOR UPDATE
         "#,
         connection_ids,
         lease_tokens
@@ -92,7 +93,7 @@ pub(super) async fn update(
                     $8::timestamptz[], $9::int[], $10::bytea[], $11::timestamptz[])
              AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline, settle_polls,
                    seen, seen_at)
-        WHERE j.connection_id = v.connection_id
+        WHERE j.connection_id = v.connection_id AND j.connection_id = ANY($1)
         "#,
         &ids,
         &dead as _,

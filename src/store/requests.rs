@@ -58,11 +58,13 @@ impl Db {
                 SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS account, min(priority) AS priority,
                        min(run_at) AS run_at, min(GREATEST(requested_at, run_at)) AS wanted_at
                 FROM pick GROUP BY connection_id
+            ), there AS MATERIALIZED (
+                SELECT connection_id FROM feather.sync_jobs
+                WHERE connection_id = ANY (ARRAY(SELECT connection_id FROM wanted))
             ), held AS MATERIALIZED (
-                SELECT j.connection_id
-                FROM feather.sync_jobs j
-                WHERE j.connection_id IN (SELECT connection_id FROM wanted) AND j.state <> 'running'
-                ORDER BY j.connection_id
+                SELECT connection_id FROM feather.sync_jobs
+                WHERE connection_id = ANY (ARRAY(SELECT connection_id FROM there)) AND state <> 'running'
+                ORDER BY connection_id
                 FOR UPDATE SKIP LOCKED
             ), again AS (
                 UPDATE feather.sync_jobs j
@@ -76,13 +78,13 @@ impl Db {
                     attempt = CASE WHEN j.state = 'dead' THEN 0 ELSE j.attempt END,
                     malformed = CASE WHEN j.state = 'dead' THEN 0 ELSE j.malformed END
                 FROM wanted w
-                WHERE j.connection_id = w.connection_id AND j.connection_id IN (SELECT connection_id FROM held)
+                WHERE j.connection_id = w.connection_id AND j.connection_id = ANY (ARRAY(SELECT connection_id FROM held))
                 RETURNING j.connection_id, j.run_at
             ), fresh AS (
                 INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
                 SELECT w.connection_id, w.account, w.priority, w.run_at, w.wanted_at
                 FROM wanted w
-                WHERE NOT EXISTS (SELECT FROM feather.sync_jobs j WHERE j.connection_id = w.connection_id)
+                WHERE w.connection_id NOT IN (SELECT connection_id FROM there)
                 ORDER BY w.connection_id
                 ON CONFLICT (connection_id) DO NOTHING
                 RETURNING connection_id, run_at
@@ -90,8 +92,7 @@ impl Db {
                 SELECT connection_id, run_at FROM again UNION ALL SELECT connection_id, run_at FROM fresh
             ), gone AS (
                 DELETE FROM feather.sync_requests r
-                USING pick p
-                WHERE r.id = p.id AND p.connection_id IN (SELECT connection_id FROM folded)
+                WHERE r.id = ANY (ARRAY(SELECT p.id FROM pick p JOIN folded f ON f.connection_id = p.connection_id))
                 RETURNING r.id
             )
             SELECT (SELECT count(*) FROM gone) AS "requests!",

@@ -73,9 +73,9 @@ pub(super) async fn write_connections(
                        status, tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at,
                        last_used_at, metadata, cps, has_cps, created_at, updated_at, account, extra, warnings, hash,
                        finalized)
-            LEFT JOIN feather.integration_connections o ON o.id = v.id
+            LEFT JOIN feather.integration_connections o ON o.id = v.id AND o.id = ANY($1)
         ), changed AS MATERIALIZED (
-            SELECT n.id FROM new n JOIN feather.integration_connections o ON o.id = n.id
+            SELECT n.id FROM new n JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
             WHERE NOT n.stale AND (o._hash <> n.hash OR o._account <> n.account)
               AND (o.organization_id, o.integration_key, o.nickname_slug, o.nickname, o.vendor, o.vendor_connection_id,
                    o.status, o.tools_status, o.tools_synced_at, o.status_reason, o.connected_at, o.metadata,
@@ -123,7 +123,7 @@ pub(super) async fn write_connections(
                                  format('an answer with the older updated_at %s was not applied', n.updated_at)))
                              ELSE n.warnings END
         FROM new n
-        WHERE c.id = n.id AND n.known AND n.id NOT IN (SELECT id FROM changed)
+        WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
         RETURNING c.id, n.stale AS "stale!"
         "#,
         &column!(id copied),
@@ -209,6 +209,7 @@ pub(super) async fn write_tools(
                 .collect::<Vec<_>>()
         };
     }
+    let written: Vec<_> = writes.iter().map(|w| w.snapshot.id).collect();
     let connection_ids: Vec<_> = tools.iter().map(|(id, _)| *id).collect();
     let warnings: Vec<_> = tools
         .iter()
@@ -217,7 +218,10 @@ pub(super) async fn write_tools(
     let hashes: Vec<_> = tools.iter().map(|(_, t)| t.hash.as_slice()).collect();
     let rows = sqlx::query!(
         r#"
-        WITH new AS MATERIALIZED (
+        WITH old AS MATERIALIZED (
+            SELECT connection_id, id, response_schema, response_field_map, input_defaults, last_seen_at, _removed_at, _hash
+            FROM feather.integration_connection_tools WHERE connection_id = ANY($30)
+        ), new AS MATERIALIZED (
             SELECT v.connection_id, v.id, v.organization_id, v.integration_key, v.nickname_slug, v.tool_path, v.slug,
                    v.display_name, v.description, v.input_schema,
                    CASE WHEN v.has_response_schema THEN v.response_schema::jsonb ELSE o.response_schema END AS response_schema,
@@ -238,7 +242,7 @@ pub(super) async fn write_tools(
                        description, input_schema, response_schema, has_response_schema, field_map, has_field_map,
                        defaults, has_defaults, is_enabled, last_seen_at, created_at, updated_at, stale_field_paths,
                        default_count, pinned_count, stale_input_fields, merged_input_preview, extra, warnings, hash)
-            LEFT JOIN feather.integration_connection_tools o ON o.connection_id = v.connection_id AND o.id = v.id
+            LEFT JOIN old o ON o.connection_id = v.connection_id AND o.id = v.id
         ), judged AS MATERIALIZED (
             -- Another text is not yet another content: keys may have changed their order.
             SELECT n.connection_id, n.id,
@@ -255,7 +259,8 @@ pub(super) async fn write_tools(
                               n.merged_input_preview::jsonb, o._extra || n.extra::jsonb)
                         THEN 'changed' ELSE 'seen' END AS verdict
             FROM new n
-            LEFT JOIN feather.integration_connection_tools o ON o.connection_id = n.connection_id AND o.id = n.id
+            LEFT JOIN feather.integration_connection_tools o
+                ON n.found = 'differs' AND o.connection_id = n.connection_id AND o.id = n.id AND o.connection_id = ANY($30)
         ), written AS (
             INSERT INTO feather.integration_connection_tools AS t
                 (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
@@ -289,13 +294,12 @@ pub(super) async fn write_tools(
             UPDATE feather.integration_connection_tools t
             SET last_seen_at = n.last_seen_at, _hash = n.hash
             FROM new n JOIN judged j ON j.connection_id = n.connection_id AND j.id = n.id
-            WHERE j.verdict = 'seen' AND t.connection_id = n.connection_id AND t.id = n.id
+            WHERE j.verdict = 'seen' AND t.connection_id = n.connection_id AND t.id = n.id AND t.connection_id = ANY($30)
               AND (t.last_seen_at, t._hash) IS DISTINCT FROM (n.last_seen_at, n.hash)
         ), gone AS (
             UPDATE feather.integration_connection_tools t
             SET _removed_at = now(), _changed_at = now()
-            FROM unnest($29::uuid[]) AS c (id)
-            WHERE t.connection_id = c.id AND t._removed_at IS NULL
+            WHERE t.connection_id = ANY($29) AND t._removed_at IS NULL
               AND NOT EXISTS (SELECT FROM new n WHERE n.connection_id = t.connection_id AND n.id = t.id)
             RETURNING t.connection_id
         )
@@ -334,7 +338,8 @@ pub(super) async fn write_tools(
         &column!(extra) as _,
         &warnings as _,
         &hashes as _,
-        &complete
+        &complete,
+        &written
     )
     .fetch_all(conn)
     .await?;
