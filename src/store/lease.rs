@@ -77,6 +77,16 @@ impl Db {
     pub async fn expire(&self, max_attempts: u32, limit: u32) -> Result<Vec<Expired>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
+            // Mostly there are none, and one statement is cheaper than a transaction.
+            let any = sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM feather.sync_jobs
+                                  WHERE state = 'running' AND lease_until < clock_timestamp()) AS "any!""#
+            )
+            .fetch_one(&mut *session)
+            .await?;
+            if !any {
+                return Ok(Vec::new());
+            }
             let mut tx = session.begin().await?;
             let rows = sqlx::query!(
                 r#"
@@ -93,6 +103,8 @@ impl Db {
             .fetch_all(&mut *tx)
             .await?;
             if rows.is_empty() {
+                // Another replica was quicker.
+                tx.rollback().await?;
                 return Ok(Vec::new());
             }
             let is_dead = |attempt: i32| attempt.unsigned_abs() >= max_attempts;
