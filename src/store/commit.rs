@@ -95,10 +95,11 @@ async fn write_batch(
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
     let (now, locked) = job::lock(conn, &ids, &tokens).await?;
-    let held: HashSet<Uuid> = locked.into_iter().collect();
+    // By token: a batch may hold a late attempt and a newer one at the same connection.
+    let held: HashSet<Uuid> = locked.iter().map(|job| job.lease_token).collect();
     let applied: Vec<&Finished> = batch
         .iter()
-        .filter(|f| held.contains(&f.job.connection_id))
+        .filter(|f| held.contains(&f.job.lease_token))
         .collect();
     if applied.is_empty() {
         return Ok(vec![Committed::LeaseLost; batch.len()]);
@@ -132,7 +133,7 @@ async fn write_batch(
         .iter()
         .map(|f| {
             let id = f.job.connection_id;
-            if !held.contains(&id) {
+            if !held.contains(&f.job.lease_token) {
                 return Committed::LeaseLost;
             }
             Committed::Applied {

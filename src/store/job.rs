@@ -21,16 +21,22 @@ pub(super) struct JobUpdate {
     pub(super) seen: Option<(Vec<u8>, DateTime<Utc>)>,
 }
 
-/// Locks the jobs whose lease token still holds, in id order, and returns their ids with the database's time.
+/// A job that is locked under a lease token that still holds.
+pub(super) struct Held {
+    pub(super) connection_id: Uuid,
+    pub(super) lease_token: Uuid,
+}
+
+/// Locks the jobs whose lease token still holds, in id order, and returns them with the database's time.
 /// What is missing has been expired, cancelled, forgotten or committed already.
 pub(super) async fn lock(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
     lease_tokens: &[Uuid],
-) -> Result<(DateTime<Utc>, Vec<Uuid>), sqlx::Error> {
+) -> Result<(DateTime<Utc>, Vec<Held>), sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        SELECT connection_id, now() AS "now!"
+        SELECT connection_id, lease_token AS "lease_token!", now() AS "now!"
         FROM feather.sync_jobs
         -- A token is drawn for one claim of one job, so it cannot stand beside another's id.
         WHERE connection_id = ANY($1) AND lease_token = ANY($2)
@@ -43,7 +49,14 @@ pub(super) async fn lock(
     .fetch_all(conn)
     .await?;
     let now = rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now);
-    Ok((now, rows.into_iter().map(|row| row.connection_id).collect()))
+    let held = rows
+        .into_iter()
+        .map(|row| Held {
+            connection_id: row.connection_id,
+            lease_token: row.lease_token,
+        })
+        .collect();
+    Ok((now, held))
 }
 
 /// Deletes jobs that are done. They must be locked.

@@ -51,6 +51,7 @@ impl Db {
         let result = within(async {
             let mut tx = session.begin().await?;
             let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
+            let held: Vec<_> = held.iter().map(|job| job.connection_id).collect();
             sqlx::query!(
                 "UPDATE feather.sync_jobs
                  SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
