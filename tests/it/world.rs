@@ -130,6 +130,12 @@ impl World {
         self
     }
 
+    /// Takes a variable out of the daemon's environment.
+    pub(crate) fn unset(&mut self, key: &str) -> &mut Self {
+        self.env.remove(key);
+        self
+    }
+
     pub(crate) fn config(&self) -> Config {
         let env: Env = self.env.clone().into_iter().collect();
         Config::load(None, &env).unwrap()
