@@ -19,12 +19,13 @@ fn told(world: &World, id: Uuid, edit: impl FnOnce(&mut Value)) -> Fault {
     answer(truth.to_string())
 }
 
-/// Added, changed and removed tools of a connection's last attempt.
-async fn counts(world: &World, id: Uuid) -> (i32, i32, i32) {
+/// Added, changed and removed tools of a connection's last sync, its polls included.
+async fn counts(world: &World, id: Uuid) -> (i64, i64, i64) {
     world
         .row(&format!(
-            "SELECT tools_added, tools_changed, tools_removed FROM feather.sync_attempts
-             WHERE connection_id = '{id}' ORDER BY id DESC LIMIT 1"
+            "SELECT sum(tools_added), sum(tools_changed), sum(tools_removed) FROM feather.sync_attempts
+             WHERE connection_id = '{id}'
+               AND id >= (SELECT max(id) FROM feather.sync_attempts WHERE connection_id = '{id}' AND kind = 'finalize')"
         ))
         .await
 }
@@ -59,9 +60,12 @@ async fn tool_column(world: &World, id: Uuid, column: &str) -> Vec<Option<String
         .collect()
 }
 
+/// Syncs with this answer, to the poll too: a finalize that shows the sync already stored is followed by one.
 async fn sync(world: &World, id: Uuid, fault: Fault) {
-    world.sim.script(id, [fault]);
-    world.sync(&[id]).await;
+    world.sim.script(id, [fault.clone(), fault]);
+    world.enqueue(&[id]).await;
+    world.drain().await;
+    world.check().await;
 }
 
 /// One connection that has been synced, with the truth standing still.

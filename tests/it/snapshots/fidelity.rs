@@ -58,7 +58,7 @@ async fn an_optional_field_that_an_answer_lacks_keeps_its_value_and_null_clears_
     let optional = ["response_schema", "response_field_map", "input_defaults"];
     let answer_with = |value: Option<Value>| {
         told(&world, id, |truth| {
-            let mut set = |object: &mut Value, name: &str, given: Value| {
+            let set = |object: &mut Value, name: &str, given: Value| {
                 let object = object.as_object_mut().unwrap();
                 match &value {
                     None => drop(object.remove(name)),

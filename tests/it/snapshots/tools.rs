@@ -3,7 +3,6 @@
 use super::column;
 use super::counts;
 use super::settled;
-use super::sync;
 use super::told;
 use super::tool_column;
 use crate::world::World;
@@ -121,10 +120,11 @@ async fn a_tool_that_upstream_drops_keeps_its_row_and_one_that_comes_back_is_rev
 
     let removed_at: Vec<Option<String>> = gone_at.into_iter().flatten().map(Some).collect();
     world.sim.edit(id, |truth| {
-        truth["tools"] = whole;
-        let mut new = truth["tools"][0].clone();
+        let tools = truth["tools"].as_array_mut().unwrap();
+        tools[0]["display_name"] = whole[0]["display_name"].clone();
+        let mut new = tools[0].clone();
         new["id"] = json!(Uuid::max());
-        truth["tools"].as_array_mut().unwrap().push(new);
+        tools.extend([whole[1].clone(), whole[2].clone(), new]);
     });
     world.sync(&[id]).await;
     assert_eq!(
