@@ -1,113 +1,42 @@
 //! The composition root: the only place that wires things together.
 
+mod error;
+mod readiness;
+mod wiring;
+
+pub use error::DaemonError;
+pub use wiring::database_settings;
+
 use crate::admin;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Origin;
+use crate::daemon::readiness::Standing;
 use crate::domain::AccountName;
 use crate::domain::Clock;
 use crate::domain::Dice;
-use crate::domain::RetryPolicy;
-use crate::domain::SettleRule;
-use crate::feather::ApiClient;
-use crate::feather::ClientError;
-use crate::feather::ClientSettings;
-use crate::feather::KeyReader;
-use crate::feather::Redactor;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::store::Db;
-use crate::store::DbSettings;
 use crate::store::Remaining;
 use crate::store::SchemaState;
 use crate::store::StoreError;
 use crate::worker::Account;
-use crate::worker::AccountSettings;
-use crate::worker::Progress;
 use crate::worker::Worker;
-use crate::worker::WorkerSettings;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// How often `--until-empty` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A loop that has not come round for this long is stuck: every operation in it has a shorter deadline.
-const STUCK: Duration = Duration::from_secs(90);
-const PING: Duration = Duration::from_secs(2);
 
 /// Run until nothing is left to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UntilEmpty {
     /// Give up after this long.
     pub timeout: Option<Duration>,
-}
-
-/// Why the daemon ended.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The API client cannot be made.
-    #[error("account {account}: {error}")]
-    Client {
-        /// The account.
-        account: String,
-        /// Why.
-        error: ClientError,
-    },
-    /// The database cannot be used, and waiting would not help.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The schema lacks migrations.
-    #[error(
-        "the database's schema is {0} migration(s) behind this program; run `feather-sync migrate`"
-    )]
-    SchemaBehind(usize),
-    /// The admin listener cannot be opened.
-    #[error(
-        "the admin listener cannot be opened on {address}: {error}; choose another admin.listen"
-    )]
-    Admin {
-        /// Its address.
-        address: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Signals cannot be listened to.
-    #[error("signals cannot be listened to: {0}")]
-    Signals(std::io::Error),
-    /// Something is left at the timeout of `--until-empty`.
-    #[error("not empty after {timeout:?}: {left}")]
-    NotEmpty {
-        /// The timeout.
-        timeout: Duration,
-        /// What is left.
-        left: String,
-    },
-    /// Only work of paused accounts is left.
-    #[error(
-        "{0} request(s) or job(s) are left, all of accounts that an operator has paused; `feather-sync resume ACCOUNT` lets them run"
-    )]
-    OnlyPaused(i64),
-    /// A part of the program failed.
-    #[error("internal failure: {0}")]
-    Internal(String),
-}
-
-impl DaemonError {
-    /// The exit code: 78 for the configuration, 1 for everything else.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Client { .. } => ConfigError::EXIT_CODE,
-            _ => 1,
-        }
-    }
 }
 
 /// Runs the daemon until a signal, or until nothing is left to do.
@@ -133,7 +62,7 @@ pub async fn run_until(
         .and_then(|until| until.timeout)
         .and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
     let db = Db::new(&database_settings(&config)?)?;
-    let accounts = accounts(&config)?;
+    let accounts = wiring::accounts(&config)?;
     let names: Vec<AccountName> = accounts
         .iter()
         .map(|(settings, _)| settings.name.clone())
@@ -144,7 +73,7 @@ pub async fn run_until(
         .collect();
     let metrics = Arc::new(Metrics::new(&names, &StoreError::KINDS));
     let worker = Arc::new(Worker::new(
-        worker_settings(&config),
+        wiring::worker_settings(&config),
         db.clone(),
         accounts
             .into_iter()
@@ -155,9 +84,8 @@ pub async fn run_until(
         Dice::Random,
     ));
 
-    let standing = Arc::new(Mutex::new(Standing::Starting(
-        "the database was not reached yet".into(),
-    )));
+    let standing = Standing::default();
+    standing.not_working("the database was not reached yet");
     let listening = open_admin(&config).await?;
     if let Some(listener) = listening {
         let admin = Admin {
@@ -166,7 +94,7 @@ pub async fn run_until(
                 let worker = worker.clone();
                 Arc::new(move || worker.refresh_gauges())
             },
-            ready: ready_check(worker.clone(), standing.clone()),
+            ready: readiness::check(worker.clone(), standing.clone()),
             token: config.admin.read_token().map_err(ConfigError::from)?,
         };
         let stop = lifecycle.abort.clone();
@@ -177,16 +105,18 @@ pub async fn run_until(
         });
     }
 
-    let set = |now: Standing| *standing.lock().unwrap_or_else(PoisonError::into_inner) = now;
     let started = start_up(&db, &limits, deadline, &lifecycle, |reason| {
-        set(Standing::Starting(reason))
+        standing.not_working(reason);
     })
     .await;
     if !matches!(started, Ok(true)) {
         lifecycle.abort.cancel();
         return started.map(|_| ());
     }
-    set(Standing::Working);
+    standing.working();
+    if config.reconcile.interval.is_some() {
+        tracing::warn!("reconcile.interval is set, and this version does not reconcile yet");
+    }
     tracing::info!(worker = worker.name(), accounts = ?names, "feather-sync {} is working", env!("CARGO_PKG_VERSION"));
 
     let grace = config.worker.shutdown_grace;
@@ -202,7 +132,7 @@ pub async fn run_until(
         }
         Some(_) => wait_until_empty(&db, &names, deadline, &lifecycle).await,
     };
-    set(Standing::Starting("stopping".into()));
+    standing.not_working("stopping");
     tracing::info!("stopping: no new work is begun");
     lifecycle.stop.cancel();
     let worked = working
@@ -213,11 +143,6 @@ pub async fn run_until(
     db.close().await;
     tracing::info!("stopped");
     worked.and(result)
-}
-
-enum Standing {
-    Starting(String),
-    Working,
 }
 
 /// Waits for the database and checks what no waiting cures. `Ok(false)` means that a stop came first.
@@ -232,6 +157,8 @@ async fn start_up(
     let mut known = String::new();
     loop {
         let attempt = async {
+            // The pool waits for a server that is down and then only says that it has waited.
+            db.reach().await?;
             match db.schema_state().await? {
                 SchemaState::Behind(missing) => Ok(Err(DaemonError::SchemaBehind(missing))),
                 SchemaState::Current => db.register_accounts(accounts).await.map(Ok),
@@ -305,41 +232,6 @@ async fn wait_until_empty(
     }
 }
 
-fn ready_check(worker: Arc<Worker>, standing: Arc<Mutex<Standing>>) -> admin::ReadyCheck {
-    Arc::new(move || {
-        let (worker, standing) = (worker.clone(), standing.clone());
-        Box::pin(async move {
-            if let Standing::Starting(reason) =
-                &*standing.lock().unwrap_or_else(PoisonError::into_inner)
-            {
-                return Err(reason.clone());
-            }
-            match tokio::time::timeout(PING, worker.db().ping()).await {
-                Ok(answer) => answer.map_err(|error| error.to_string())?,
-                Err(_) => return Err(format!("the database gave no answer within {PING:?}")),
-            }
-            is_working(&worker.progress(), Instant::now())
-        })
-    })
-}
-
-fn is_working(progress: &Progress, now: Instant) -> Result<(), String> {
-    let stuck = |since| now.saturating_duration_since(since) > STUCK;
-    if let Some(trouble) = &progress.trouble {
-        return Err(trouble.clone());
-    }
-    if stuck(progress.ticked_at) {
-        return Err("the worker's loop does not come round".into());
-    }
-    if progress.uncommitted > 0 && stuck(progress.committed_at) {
-        return Err("the committer does not get its work done".into());
-    }
-    if stuck(progress.upkept_at) {
-        return Err("the upkeep does not come round".into());
-    }
-    Ok(())
-}
-
 /// The default address may be taken, by a second daemon on one machine say; one that was asked for may not.
 async fn open_admin(config: &Config) -> Result<Option<TcpListener>, DaemonError> {
     let Some(address) = config.admin.listen else {
@@ -359,164 +251,5 @@ async fn open_admin(config: &Config) -> Result<Option<TcpListener>, DaemonError>
             address: address.to_string(),
             error,
         }),
-    }
-}
-
-/// How the database is reached, for the daemon and for commands.
-///
-/// # Errors
-/// When none is configured.
-pub fn database_settings(config: &Config) -> Result<DbSettings, ConfigError> {
-    Ok(DbSettings {
-        url: config.database_url()?.clone(),
-        listen_url: config.database.listen_url.clone(),
-        max_connections: config.database.max_connections,
-        prepared_statements: config.database.prepared_statements,
-    })
-}
-
-fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClient)>, DaemonError> {
-    let redactor = Redactor::default();
-    config
-        .database
-        .passwords()
-        .iter()
-        .for_each(|password| redactor.learn(password));
-    let accounts = config.accounts()?;
-    let others = u32::try_from(accounts.len() - 1).unwrap_or(u32::MAX);
-    // With several accounts each leaves the others a slot, so that one whose API hangs stops no other.
-    let fair_share = config.worker.concurrency.saturating_sub(others).max(1);
-    accounts
-        .into_iter()
-        .map(|(name, account)| {
-            account.key.read().map_err(ConfigError::from)?;
-            let key = account.key;
-            let read_key: KeyReader =
-                Arc::new(move || key.read().map_err(|error| error.to_string()));
-            let settings = ClientSettings {
-                base_url: account.base_url,
-                request_timeout: config.api.request_timeout,
-                connect_timeout: config.api.connect_timeout,
-                max_body_bytes: config.api.max_body_bytes,
-            };
-            let client = ApiClient::new(settings, read_key, redactor.clone()).map_err(|error| {
-                DaemonError::Client {
-                    account: name.clone(),
-                    error,
-                }
-            })?;
-            let settings = AccountSettings {
-                name: name.into(),
-                requests_per_minute: account.requests_per_minute,
-                max_in_flight: account.max_in_flight.unwrap_or(fair_share),
-            };
-            Ok((settings, client))
-        })
-        .collect()
-}
-
-fn worker_settings(config: &Config) -> WorkerSettings {
-    WorkerSettings {
-        name: replica_name(),
-        concurrency: config.worker.concurrency,
-        lease: config.worker.lease,
-        poll_interval: config.worker.poll_interval,
-        batch_size: config.worker.batch_size as usize,
-        keep_attempts: config.retention.attempts,
-        retry: RetryPolicy {
-            initial: config.retry.initial,
-            multiplier: config.retry.multiplier,
-            max: config.retry.max,
-            max_attempts: config.retry.max_attempts,
-            max_server_delay: config.retry.max_server_delay,
-        },
-        settle: SettleRule {
-            done: config.settle.done.clone(),
-            in_progress: config.settle.in_progress.clone(),
-            failed: config.settle.failed.clone(),
-            not_active: config.settle.not_active.clone(),
-            initial: config.settle.initial,
-            max: config.settle.max,
-            deadline: config.settle.deadline,
-        },
-    }
-}
-
-/// Names are for people; ownership is the lease token. The random part tells restarts apart.
-fn replica_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "localhost",
-        host => host,
-    };
-    format!(
-        "{host}:{}:{:04x}",
-        std::process::id(),
-        rand::random::<u16>()
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(now: Instant) -> Progress {
-        Progress {
-            ticked_at: now,
-            committed_at: now,
-            uncommitted: 1,
-            upkept_at: now,
-            trouble: None,
-        }
-    }
-
-    #[test]
-    fn a_loop_that_does_not_come_round_makes_the_process_unready() {
-        let now = Instant::now();
-        let later = now + STUCK * 2;
-        assert_eq!(is_working(&progress(now), now), Ok(()));
-        assert!(is_working(&progress(now), later).is_err());
-        assert!(
-            is_working(
-                &Progress {
-                    committed_at: now,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_err()
-        );
-        assert!(
-            is_working(
-                &Progress {
-                    committed_at: now,
-                    uncommitted: 0,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_ok()
-        );
-        assert!(
-            is_working(
-                &Progress {
-                    upkept_at: now,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_err()
-        );
-        let trouble = Some("gone".into());
-        assert_eq!(
-            is_working(
-                &Progress {
-                    trouble,
-                    ..progress(now)
-                },
-                now
-            ),
-            Err("gone".into())
-        );
     }
 }

@@ -15,8 +15,11 @@
 mod binaries;
 mod folder;
 mod process;
+mod query;
 #[cfg(test)]
 mod tests;
+
+pub use query::TextTable;
 
 use std::io;
 use std::path::Path;

@@ -23,7 +23,7 @@ pub struct Account {
     pub key: KeySource,
     /// This daemon's share of the organisation's limit, all replicas together; at least 1.
     pub requests_per_minute: u32,
-    /// Calls in flight per process, at least 1; `None`: as many as `worker.concurrency`.
+    /// Calls in flight per process, at least 1; `None`: `worker.concurrency`, less one for each other account.
     pub max_in_flight: Option<u32>,
 }
 

@@ -101,7 +101,7 @@ pub struct Settle {
 /// `[reconcile]`
 #[derive(Debug, Clone)]
 pub struct Reconcile {
-    /// How often to compare with upstream's list; `None`: never.
+    /// How often to compare with upstream's list; `None`: never. Nothing reads it yet.
     pub interval: Option<Duration>,
 }
 
@@ -115,7 +115,7 @@ pub struct Retention {
 /// `[admin]`
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Where health, metrics and dashboard are served; `None`: nowhere. Port 0 lets the system choose.
+    /// Where health and metrics are served; `None`: nowhere. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
     /// The file that holds the token; always given where `listen` is not loopback.
     pub token_file: Option<PathBuf>,

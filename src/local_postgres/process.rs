@@ -31,8 +31,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Same for everybody: no port, UTC, and room for many parallel tests.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "max_connections=200",
+    "max_prepared_transactions=10",
     "timezone=UTC",
     "log_timezone=UTC",
     // In the data folder, not in /dev/shm, where containers have little and a crash leaves files.

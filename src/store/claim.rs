@@ -33,8 +33,13 @@ pub struct ClaimRequest<'a> {
 pub enum Claim {
     /// Nothing is due, or other replicas hold it.
     Nothing,
-    /// These jobs are ours. Fewer than asked for means that no more are due.
-    Jobs(Vec<Job>),
+    /// These jobs are ours, at least one.
+    Jobs {
+        /// Whose calls are to begin at once.
+        jobs: Vec<Job>,
+        /// It was the budget that allowed no more.
+        budget_bound: bool,
+    },
     /// Jobs are due, and the budget allows the next one after this long.
     Budget(Duration),
     /// Jobs are due, and the account is paused for this long, as far as is known.
@@ -174,7 +179,11 @@ impl Db {
             .collect();
         match jobs {
             Some(jobs) if jobs.is_empty() => Ok(Claim::Nothing),
-            Some(jobs) => Ok(Claim::Jobs(jobs)),
+            Some(jobs) => Ok(Claim::Jobs {
+                budget_bound: first.permits < i64::from(request.slots)
+                    && i64::try_from(jobs.len()).ok() == Some(first.permits),
+                jobs,
+            }),
             // The schema's constraints rule it out; the leases would run out and be recorded as crashed.
             None => Err(StoreError::Other(
                 "a claimed job lacks a value that the schema demands".into(),

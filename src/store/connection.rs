@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(40);
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
+/// A connection that was idle for longer is tested before it is used.
+const TESTED_AFTER: Duration = Duration::from_secs(30);
+
 /// How the database is reached.
 #[derive(Clone, Debug)]
 pub struct DbSettings {
@@ -45,6 +48,14 @@ impl DbSettings {
 
     pub(super) fn direct_options(&self) -> Result<PgConnectOptions, StoreError> {
         connect_options(self.listen_url.as_ref().unwrap_or(&self.url))
+    }
+}
+
+/// A connection of its own, or why there is none, soon enough for somebody who waits.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    match tokio::time::timeout(ACQUIRE, PgConnection::connect_with(options)).await {
+        Ok(conn) => Ok(conn?),
+        Err(_) => Err(StoreError::Timeout(ACQUIRE)),
     }
 }
 
@@ -96,6 +107,17 @@ impl Db {
             .max_connections(settings.max_connections)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(Duration::from_secs(300))
+            // A round trip before every use would double the cost of all that is cheap; what broke meanwhile is
+            // found by its use, closed, and the operation tried again.
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TESTED_AFTER {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|conn, _| Box::pin(prepare_session(conn)))
             .connect_lazy_with(settings.options()?);
         Ok(Self {
@@ -112,6 +134,17 @@ impl Db {
         let mut session = self.session().await?;
         let answer = within(async { Ok(session.ping().await?) }).await;
         session.settle(answer)
+    }
+
+    /// Connects once, without the pool's patience for a server that is down.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        let conn = connect(&self.settings.options()?).await?;
+        // It was reached; how it is left changes nothing about that.
+        let _ = conn.close().await;
+        Ok(())
     }
 
     /// Connections as of now.

@@ -23,7 +23,7 @@ pub struct ReplicaRow {
 }
 
 /// Counts of one account's queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the table's comments say it")]
 pub struct AccountCounts {
     pub account: String,
@@ -36,6 +36,16 @@ pub struct AccountCounts {
     pub oldest_due_seconds: f64,
     pub requests_waiting: i64,
     pub paused_reason: Option<String>,
+}
+
+impl AccountCounts {
+    /// Of an account with nothing in the queue.
+    pub fn empty(account: String) -> Self {
+        Self {
+            account,
+            ..Self::default()
+        }
+    }
 }
 
 impl Db {
@@ -95,7 +105,7 @@ impl Db {
         session.settle(result)
     }
 
-    /// Counts the queue anew unless a replica has done so in the last 9 s or is doing it.
+    /// Counts the queue anew unless a replica has done so in the last 7 s or is doing it.
     ///
     /// # Errors
     /// When the database fails.
@@ -104,7 +114,7 @@ impl Db {
         let query = sqlx::query!(
             r#"
             WITH turn AS MATERIALIZED (
-                SELECT COALESCE((SELECT max(as_of) < now() - interval '9 seconds' FROM feather.sync_counts), true)
+                SELECT COALESCE((SELECT max(as_of) < now() - interval '7 seconds' FROM feather.sync_counts), true)
                        AND pg_try_advisory_xact_lock(7305801, 3) AS mine
             ), fresh AS MATERIALIZED (
                 SELECT * FROM feather.sync_counts_now WHERE (SELECT mine FROM turn)

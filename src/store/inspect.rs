@@ -7,7 +7,8 @@ use crate::store::error::StoreError;
 use chrono::DateTime;
 use chrono::Utc;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A row of `sync_health`.
@@ -89,8 +90,8 @@ pub struct ToolRow {
 pub struct ConnectionReport {
     /// Where it stands.
     pub status: StatusRow,
-    /// Its row in `integration_connections`, if it was ever received.
-    pub connection: Option<Value>,
+    /// Its row in `integration_connections` as a JSON object with all digits, if it was ever received.
+    pub connection: Option<Box<RawValue>>,
     /// Its tools, removed ones included.
     pub tools: Vec<ToolRow>,
     /// Its last attempts, newest first.
@@ -174,11 +175,12 @@ impl Db {
                 return Ok(None);
             };
             let connection = sqlx::query_scalar!(
-                r#"SELECT to_jsonb(c) - '_hash' AS "row!" FROM feather.integration_connections c WHERE id = $1"#,
+                r#"SELECT to_jsonb(c) - '_hash' AS "row!: Json<Box<RawValue>>" FROM feather.integration_connections c WHERE id = $1"#,
                 connection_id
             )
             .fetch_optional(&mut *session)
-            .await?;
+            .await?
+            .map(|row| row.0);
             let tools = sqlx::query_as!(
                 ToolRow,
                 "SELECT id, slug, display_name, is_enabled, _changed_at AS changed_at, _removed_at AS removed_at

@@ -20,8 +20,10 @@ pub struct DeadFilter {
     pub class: Option<String>,
 }
 
-/// Rows per statement of a bulk action, so that none holds many locks for long.
-const CHUNK: i64 = 5_000;
+impl DeadFilter {
+    /// Most jobs that one call of [`Db::retry_dead`] revives, so that none holds many locks for long.
+    pub const CHUNK: u32 = 5_000;
+}
 
 impl Db {
     /// Makes jobs due now: dead ones with a fresh attempt budget, waiting ones brought forward as far as the
@@ -46,6 +48,9 @@ impl Db {
                 SET state = 'pending', error_class = NULL,
                     phase = CASE WHEN state = 'dead' THEN 'finalize' ELSE phase END,
                     settle_deadline = CASE WHEN state = 'dead' THEN NULL ELSE settle_deadline END,
+                    settle_polls = CASE WHEN state = 'dead' THEN 0 ELSE settle_polls END,
+                    seen_fingerprint = CASE WHEN state = 'dead' THEN NULL ELSE seen_fingerprint END,
+                    seen_at = CASE WHEN state = 'dead' THEN NULL ELSE seen_at END,
                     attempt = CASE WHEN state = 'dead' THEN 0 ELSE attempt END,
                     malformed = CASE WHEN state = 'dead' THEN 0 ELSE malformed END,
                     not_before = CASE WHEN state = 'dead' THEN NULL ELSE not_before END,
@@ -69,7 +74,7 @@ impl Db {
     }
 
     /// Revives some of the dead jobs that the filter matches, with a fresh attempt budget. Returns how many; to be
-    /// called again until that is 0.
+    /// called again while that is [`DeadFilter::CHUNK`].
     ///
     /// # Errors
     /// When the database fails.
@@ -100,7 +105,7 @@ impl Db {
             "#,
             filter.account,
             filter.class,
-            CHUNK,
+            i64::from(DeadFilter::CHUNK),
             actor
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;

@@ -37,6 +37,8 @@ pub struct Account {
 struct Pace {
     /// No claim before: the budget or a pause would refuse it.
     rest_until: Option<Instant>,
+    /// The last claim found the account paused.
+    was_paused: bool,
     /// When calls went out in the last minute.
     sent: VecDeque<Instant>,
 }
@@ -68,6 +70,20 @@ impl Account {
 
     pub(super) fn rest_until(&self, until: Instant) {
         self.lock_pace().rest_until = Some(until);
+    }
+
+    pub(super) fn note_pause(&self) {
+        self.lock_pace().was_paused = true;
+    }
+
+    /// Reads the key anew for a probe, and when a pause is over: another replica's probe may have found a new key.
+    pub(super) fn refresh_key(&self, probe: bool) {
+        let was_paused = std::mem::take(&mut self.lock_pace().was_paused);
+        if (probe || was_paused)
+            && let Err(error) = self.client.reload_key()
+        {
+            tracing::warn!(account = %self.name, %error, "the API key cannot be read anew; going on with the old one");
+        }
     }
 
     /// Ends a rest, as when somebody says that something has changed.

@@ -55,8 +55,9 @@ impl Worker {
                 };
             }
             self.note_uncommitted(finished.len());
-            if let Err(error) = self.db.release(&unstarted).await {
-                self.note_trouble("give leases back", &error);
+            match self.db.release(&unstarted).await {
+                Ok(()) => self.note_success("give leases back"),
+                Err(error) => self.note_trouble("give leases back", &error),
             }
             if !finished.is_empty() {
                 self.metrics
@@ -115,7 +116,7 @@ impl Worker {
                 .await
             {
                 Ok(committed) => {
-                    self.note_success();
+                    self.note_success("commit");
                     self.report(part, &committed, unsure).await;
                     return Part::Committed;
                 }

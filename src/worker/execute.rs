@@ -55,11 +55,6 @@ impl Worker {
     }
 
     async fn call(&self, job: &Job, account: &Account) -> Verdict {
-        if job.probe
-            && let Err(error) = account.client.reload_key()
-        {
-            tracing::warn!(account = %account.name, %error, "the API key cannot be read anew; probing with the old one");
-        }
         let began = self.clock.now();
         account.note_sent(began);
         let kind = job.phase.call();

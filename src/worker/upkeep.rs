@@ -28,8 +28,9 @@ impl Worker {
         let mut round: u32 = 0;
         while !stop.is_cancelled() {
             self.lock_progress().upkept_at = self.clock.now();
-            if let Err(error) = self.keep_up(round).await {
-                self.note_trouble("do the upkeep", &error);
+            match self.keep_up(round).await {
+                Ok(()) => self.note_success("do the upkeep"),
+                Err(error) => self.note_trouble("do the upkeep", &error),
             }
             round = round.wrapping_add(1);
             let pause = EXPIRE_EVERY.mul_f64(0.8 + 0.2 * self.dice.roll());
@@ -99,7 +100,14 @@ impl Worker {
     }
 
     fn show_counts(&self, counts: &[AccountCounts]) {
-        for row in counts {
+        let known = counts.iter().map(|row| row.account.clone()).collect();
+        let before = std::mem::replace(&mut *self.lock_counted(), known);
+        let gone = before
+            .into_iter()
+            .filter(|account| counts.iter().all(|row| row.account != *account));
+        // An account that left the database has nothing in the queue; its series stay, at zero.
+        let empty: Vec<_> = gone.map(AccountCounts::empty).collect();
+        for row in counts.iter().chain(&empty) {
             let jobs = [
                 ("pending", "finalize", row.pending_finalize),
                 ("pending", "settle", row.pending_settle),

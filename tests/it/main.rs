@@ -11,6 +11,7 @@
 
 mod admin;
 mod fleet;
+mod killed;
 mod main_job;
 mod outcomes;
 mod queue;

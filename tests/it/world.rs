@@ -33,7 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) sim: Sim,
-    pub(crate) url: String,
     env: BTreeMap<String, String>,
 }
 
@@ -47,12 +46,6 @@ impl Replica {
     pub(crate) async fn stop(self) {
         self.lifecycle.stop.cancel();
         self.running.await.unwrap().unwrap();
-    }
-
-    /// As a crash: no write-back, no release.
-    pub(crate) async fn kill(self) {
-        self.running.abort();
-        let _ = self.running.await;
     }
 }
 
@@ -119,7 +112,6 @@ impl World {
         Self {
             pool: pool(&database).await,
             sim,
-            url,
             env: env.into(),
         }
     }
@@ -134,6 +126,10 @@ impl World {
     pub(crate) fn unset(&mut self, key: &str) -> &mut Self {
         self.env.remove(key);
         self
+    }
+
+    pub(crate) fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
     }
 
     pub(crate) fn config(&self) -> Config {

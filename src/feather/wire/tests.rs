@@ -66,7 +66,7 @@ fn every_required_field_that_is_missing_is_named() {
         .filter(|name| *name != "tools")
     {
         let error = read(&edited(|value| {
-            _ = value.as_object_mut().unwrap().remove(name)
+            _ = value.as_object_mut().unwrap().remove(name);
         }))
         .unwrap_err();
         assert!(
@@ -78,7 +78,7 @@ fn every_required_field_that_is_missing_is_named() {
     }
     for name in tool(1).as_object().unwrap().keys() {
         let error = read(&edited(|value| {
-            _ = value["tools"][1].as_object_mut().unwrap().remove(name)
+            _ = value["tools"][1].as_object_mut().unwrap().remove(name);
         }))
         .unwrap_err();
         assert!(
@@ -149,7 +149,7 @@ fn an_answer_for_another_id_or_with_another_connections_tool_is_a_mismatch() {
     let other = read(&edited(|value| value["id"] = json!(Uuid::nil()))).unwrap_err();
     assert!(matches!(other, WireError::OtherId { .. }));
     let foreign = read(&edited(|value| {
-        value["tools"][0]["connection_id"] = json!(Uuid::nil())
+        value["tools"][0]["connection_id"] = json!(Uuid::nil());
     }))
     .unwrap_err();
     assert!(matches!(foreign, WireError::OtherId { .. }));
@@ -224,7 +224,7 @@ fn the_hash_ignores_volatile_fields_and_key_order_and_nothing_else() {
 #[test]
 fn a_time_finer_than_microseconds_is_cut_and_named() {
     let snapshot = read(&edited(|v| {
-        v["updated_at"] = json!("2026-01-01T00:00:00.123456789Z")
+        v["updated_at"] = json!("2026-01-01T00:00:00.123456789Z");
     }))
     .unwrap();
     assert_eq!(

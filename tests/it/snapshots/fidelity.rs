@@ -17,7 +17,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_column_of_both_tables_equals_the_answer_whatever_is_in_it() {
     let world = World::with(Scenario::from_toml("tools = \"0..12\"\nseed = 11").unwrap()).await;
-    let ids = ids(120);
+    let ids = ids(60);
     for (n, id) in ids.iter().enumerate() {
         if n % 2 == 0 {
             world.sim.script(*id, [Fault::HugeNumber]);

@@ -1,0 +1,109 @@
+//! From configuration to the parts: each takes plain settings of its own and knows nothing of the file.
+
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::daemon::DaemonError;
+use crate::domain::RetryPolicy;
+use crate::domain::SettleRule;
+use crate::feather::ApiClient;
+use crate::feather::ClientSettings;
+use crate::feather::KeyReader;
+use crate::feather::Redactor;
+use crate::store::DbSettings;
+use crate::worker::AccountSettings;
+use crate::worker::WorkerSettings;
+use std::sync::Arc;
+
+/// How the database is reached, for the daemon and for commands.
+///
+/// # Errors
+/// When none is configured.
+pub fn database_settings(config: &Config) -> Result<DbSettings, ConfigError> {
+    Ok(DbSettings {
+        url: config.database_url()?.clone(),
+        listen_url: config.database.listen_url.clone(),
+        max_connections: config.database.max_connections,
+        prepared_statements: config.database.prepared_statements,
+    })
+}
+
+pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClient)>, DaemonError> {
+    let redactor = Redactor::default();
+    config
+        .database
+        .passwords()
+        .iter()
+        .for_each(|password| redactor.learn(password));
+    let accounts = config.accounts()?;
+    let others = u32::try_from(accounts.len() - 1).unwrap_or(u32::MAX);
+    // With several accounts each leaves the others a slot, so that one whose API hangs stops no other.
+    let fair_share = config.worker.concurrency.saturating_sub(others).max(1);
+    accounts
+        .into_iter()
+        .map(|(name, account)| {
+            account.key.read().map_err(ConfigError::from)?;
+            let key = account.key;
+            let read_key: KeyReader =
+                Arc::new(move || key.read().map_err(|error| error.to_string()));
+            let settings = ClientSettings {
+                base_url: account.base_url,
+                request_timeout: config.api.request_timeout,
+                connect_timeout: config.api.connect_timeout,
+                max_body_bytes: config.api.max_body_bytes,
+            };
+            let client = ApiClient::new(settings, read_key, redactor.clone()).map_err(|error| {
+                DaemonError::Client {
+                    account: name.clone(),
+                    error,
+                }
+            })?;
+            let settings = AccountSettings {
+                name: name.into(),
+                requests_per_minute: account.requests_per_minute,
+                max_in_flight: account.max_in_flight.unwrap_or(fair_share),
+            };
+            Ok((settings, client))
+        })
+        .collect()
+}
+
+pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
+    WorkerSettings {
+        name: replica_name(),
+        concurrency: config.worker.concurrency,
+        lease: config.worker.lease,
+        poll_interval: config.worker.poll_interval,
+        batch_size: config.worker.batch_size as usize,
+        keep_attempts: config.retention.attempts,
+        retry: RetryPolicy {
+            initial: config.retry.initial,
+            multiplier: config.retry.multiplier,
+            max: config.retry.max,
+            max_attempts: config.retry.max_attempts,
+            max_server_delay: config.retry.max_server_delay,
+        },
+        settle: SettleRule {
+            done: config.settle.done.clone(),
+            in_progress: config.settle.in_progress.clone(),
+            failed: config.settle.failed.clone(),
+            not_active: config.settle.not_active.clone(),
+            initial: config.settle.initial,
+            max: config.settle.max,
+            deadline: config.settle.deadline,
+        },
+    }
+}
+
+/// Names are for people; ownership is the lease token. The random part tells restarts apart.
+fn replica_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "localhost",
+        host => host,
+    };
+    format!(
+        "{host}:{}:{:04x}",
+        std::process::id(),
+        rand::random::<u16>()
+    )
+}

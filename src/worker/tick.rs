@@ -1,0 +1,209 @@
+//! One step of the loop: take in, claim, start.
+
+use crate::domain::Phase;
+use crate::metrics::OfAccount;
+use crate::store::Claim;
+use crate::store::ClaimRequest;
+use crate::store::StoreError;
+use crate::worker::Account;
+use crate::worker::Running;
+use crate::worker::Worker;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Requests folded by one statement: some 20 ms of work, so that claims in between are not kept waiting.
+const TAKE_IN: u32 = 1_000;
+/// Under load the inbox is looked into this often; claims alone come more often.
+const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
+/// When the budget is the limit, claims are gathered this long rather than made one by one.
+const BUDGET_STEP: Duration = Duration::from_millis(40);
+/// A paused account is looked at again this often, in case the pause was ended by hand.
+const PAUSE_STEP: Duration = Duration::from_secs(5);
+/// What trouble keeps from being done.
+const WHAT: &str = "take in and claim";
+/// One claim in so many prefers polls over finalizes, so that a backlog of new work cannot keep settling
+/// connections waiting for ever.
+const POLL_SHARE: f64 = 0.25;
+
+/// What one tick did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Requests taken in.
+    pub taken_in: u64,
+    /// Jobs claimed and started.
+    pub claimed: usize,
+    /// When to tick again, unless woken.
+    pub again: Again,
+}
+
+/// When to tick again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Again {
+    /// There is more.
+    Now,
+    /// After this long.
+    After(Duration),
+    /// When a slot becomes free or a poll is due.
+    Idle,
+}
+
+impl Worker {
+    /// Takes in, claims and starts: one step of the loop.
+    pub async fn tick(self: &Arc<Self>, running: &mut Running) -> Tick {
+        self.lock_progress().ticked_at = self.clock.now();
+        match self.try_tick(running).await {
+            Ok(tick) => {
+                self.note_success(WHAT);
+                tick
+            }
+            Err(error) => {
+                self.note_trouble(WHAT, &error);
+                Tick {
+                    taken_in: 0,
+                    claimed: 0,
+                    again: Again::After(Duration::from_millis(500)),
+                }
+            }
+        }
+    }
+
+    async fn try_tick(self: &Arc<Self>, running: &mut Running) -> Result<Tick, StoreError> {
+        let mut tick = Tick {
+            taken_in: 0,
+            claimed: 0,
+            again: Again::Idle,
+        };
+        let now = self.clock.now();
+        // While every free slot finds work at once, the inbox can wait a moment.
+        let looked_in = running
+            .looked_in_at
+            .is_some_and(|at| now.saturating_duration_since(at) < TAKE_IN_EVERY);
+        if looked_in {
+            tick.again = Again::After(TAKE_IN_EVERY);
+        } else {
+            let taken = self.db.take_in(TAKE_IN).await?;
+            running.looked_in_at = Some(now);
+            tick.taken_in = taken.requests;
+            if let Some(due_in) = taken.next_due_in {
+                self.lock_agenda().note(self.clock.now() + due_in);
+            }
+            if taken.requests >= u64::from(TAKE_IN) {
+                tick.again = Again::Now;
+            }
+        }
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        for index in 0..self.accounts.len() {
+            let account = &self.accounts[(first + index) % self.accounts.len()];
+            let (claimed, again) = self.claim(account, running).await?;
+            tick.claimed += claimed;
+            tick.again = tick.again.min(again);
+        }
+        if tick.again == Again::Now || self.slots.available_permits() > 0 {
+            running.looked_in_at = None;
+        }
+        Ok(tick)
+    }
+
+    async fn claim(
+        self: &Arc<Self>,
+        account: &Account,
+        running: &Running,
+    ) -> Result<(usize, Again), StoreError> {
+        if let Some(left) = account.rest(self.clock.now()) {
+            return Ok((0, Again::After(left)));
+        }
+        let slots = self
+            .slots
+            .available_permits()
+            .min(account.slots.available_permits());
+        let Some(mut permits) = Permits::acquire(self, account, slots) else {
+            return Ok((0, Again::Idle));
+        };
+        if running.lifecycle.stop.is_cancelled() {
+            return Ok((0, Again::Idle));
+        }
+        let prefer = if self.dice.roll() < POLL_SHARE {
+            Phase::Settle
+        } else {
+            Phase::Finalize
+        };
+        let claim = self
+            .db
+            .claim(&ClaimRequest {
+                account: &account.name,
+                slots: u32::try_from(slots).unwrap_or(u32::MAX),
+                budget: account.budget,
+                lease: self.settings.lease,
+                worker: &self.settings.name,
+                prefer,
+            })
+            .await?;
+        let now = self.clock.now();
+        Ok(match claim {
+            Claim::Nothing => (0, Again::Idle),
+            Claim::Budget(delay) => {
+                let delay = delay.max(BUDGET_STEP);
+                account.rest_until(now + delay);
+                self.metrics
+                    .rate_wait_seconds
+                    .get_or_create(&OfAccount {
+                        account: account.name.to_string(),
+                    })
+                    .inc_by(delay.as_secs_f64());
+                (0, Again::After(delay))
+            }
+            Claim::Paused(delay) => {
+                account.note_pause();
+                let delay = delay.min(PAUSE_STEP);
+                account.rest_until(now + delay);
+                (0, Again::After(delay))
+            }
+            Claim::Jobs { jobs, budget_bound } => {
+                let claimed = jobs.len();
+                account.refresh_key(jobs.iter().any(|job| job.probe));
+                for job in jobs {
+                    // Fewer jobs than permits come back, never more.
+                    let Some(permit) = permits.split_one() else {
+                        break;
+                    };
+                    let task = self
+                        .clone()
+                        .execute(job, account.clone(), now, permit, running);
+                    running.tasks.spawn(task);
+                }
+                // Where slots were short there may be more; once one is free the committer wakes us.
+                let again = if budget_bound {
+                    Again::After(BUDGET_STEP)
+                } else {
+                    Again::Idle
+                };
+                (claimed, again)
+            }
+        })
+    }
+}
+
+/// A slot of the worker and one of the account, together.
+pub(super) struct Permits {
+    worker: OwnedSemaphorePermit,
+    account: OwnedSemaphorePermit,
+}
+
+impl Permits {
+    fn acquire(worker: &Worker, account: &Account, slots: usize) -> Option<Self> {
+        let n = u32::try_from(slots).ok().filter(|n| *n > 0)?;
+        Some(Self {
+            worker: worker.slots.clone().try_acquire_many_owned(n).ok()?,
+            account: account.slots.clone().try_acquire_many_owned(n).ok()?,
+        })
+    }
+
+    fn split_one(&mut self) -> Option<Self> {
+        Some(Self {
+            worker: self.worker.split(1)?,
+            account: self.account.split(1)?,
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! The real binary, called as operators call it, against a private Postgres.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a helper fails its test"
+)]
+
+mod actions;
+mod comments;
+mod configuration;
+mod database;
+mod enqueue;
+mod help;
+mod inspect;
+mod migrate;
+mod pipes;
+mod privileges;
+mod program;
+mod refusals;
+mod requests;
+mod run;
+mod sim;
