@@ -30,8 +30,8 @@ async fn probe_now(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_pauses_the_account_until_it_works_again_and_burns_no_attempt() {
-    let mut world = World::with(Scenario::from_toml("latency = \"20ms\"").unwrap()).await;
-    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "4");
+    let mut world = World::with(Scenario::from_toml("latency = \"300ms\"").unwrap()).await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "16");
     let ids = ids(40);
     world.sim.set_keys(Some(vec!["another".into()]));
     world.enqueue(&ids).await;
@@ -41,7 +41,7 @@ async fn a_refused_key_pauses_the_account_until_it_works_again_and_burns_no_atte
         .until("SELECT count(*) = 0 FROM feather.sync_jobs WHERE state = 'running'")
         .await;
     let refused = world.sim.calls().len();
-    assert!(refused <= 8, "{refused} calls with a refused key");
+    assert!(refused <= 16, "{refused} calls with a refused key");
     let reason: String = world
         .value("SELECT paused_reason FROM feather.sync_health WHERE account = 'default'")
         .await;
@@ -73,7 +73,7 @@ async fn a_refused_key_pauses_the_account_until_it_works_again_and_burns_no_atte
     assert_eq!(calls.len(), refused + 1);
     let silence = calls[refused].at_ms - calls[refused - 1].at_ms;
     assert!(
-        (3_000..=5_500).contains(&silence),
+        (3_000..=6_500).contains(&silence),
         "first probe after {silence} ms"
     );
     world.sim.set_keys(None);
@@ -99,10 +99,10 @@ async fn a_refused_key_pauses_the_account_until_it_works_again_and_burns_no_atte
             .all(|call| call.status == Some(200))
     );
     let next = calls[refused + 2].at_ms - calls[refused + 1].at_ms;
-    assert!((20..2_000).contains(&next), "{next} ms after the probe");
+    assert!((300..4_000).contains(&next), "{next} ms after the probe");
     let end = calls[calls.len() - 1].at_ms - calls[refused + 1].at_ms;
     assert!(
-        end < 3_000,
+        end < 7_000,
         "a job that was deferred waited {end} ms for nothing"
     );
 }
@@ -169,7 +169,7 @@ async fn a_429_pauses_the_account_as_long_as_the_server_asks_and_burns_no_attemp
                 retryable: Some(false),
                 ..limited()
             },
-            2_000..3_500,
+            2_000..4_900,
         ),
         (
             StatusFault {
@@ -177,16 +177,16 @@ async fn a_429_pauses_the_account_as_long_as_the_server_asks_and_burns_no_attemp
                 body: Some("<html>".into()),
                 ..limited()
             },
-            2_000..3_500,
+            2_000..4_900,
         ),
         (
             StatusFault {
                 retry_after: Some(100_000),
                 ..limited()
             },
-            3_000..4_500,
+            3_000..4_900,
         ),
-        (limited(), 5_000..6_500),
+        (limited(), 5_000..9_000),
     ];
     let worlds = table.map(async |(fault, expected)| {
         let mut world = World::new().await;
@@ -257,6 +257,6 @@ async fn one_accounts_pause_stops_no_other() {
     world
         .until("SELECT count(*) = 2 FROM feather.connections WHERE _account = 'other'")
         .await;
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(10));
     replica.stop().await;
 }

@@ -146,7 +146,7 @@ async fn an_unknown_word_settles_once_two_answers_far_enough_apart_agree() {
     // A word that means done, but no sync has ever landed.
     let never_synced = || {
         told(&world, dateless, |truth| {
-            truth["tools_synced_at"] = Value::Null
+            truth["tools_synced_at"] = Value::Null;
         })
     };
     world.sim.script(dateless, [never_synced(), never_synced()]);
@@ -233,7 +233,7 @@ async fn words_are_compared_whatever_their_case_and_the_lists_are_configurable()
     world.sim.script(
         ids[3],
         [told(&world, ids[3], |truth| {
-            truth["status"] = json!("Wartend")
+            truth["status"] = json!("Wartend");
         })],
     );
     world.sync(&ids).await;
