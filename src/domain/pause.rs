@@ -7,6 +7,9 @@ use chrono::DateTime;
 use chrono::Utc;
 use std::time::Duration;
 
+/// A server that asks for no delay at all is still not asked again at once.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// Why the API keeps an account from working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseReason {
@@ -74,7 +77,9 @@ pub fn pause_after(
                 _ => PauseReason::RateLimited,
             };
             // A revoked key is not cured by waiting as long as some proxy suggests: probes keep their rhythm.
-            let asked = delay.filter(|_| reason == PauseReason::RateLimited);
+            let asked = delay
+                .filter(|_| reason == PauseReason::RateLimited)
+                .map(|asked| asked.max(SHORTEST));
             match current {
                 Some(pause) if !probe => Some(Pause {
                     reason: if pause.reason == PauseReason::Auth {

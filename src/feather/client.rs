@@ -12,6 +12,7 @@ use crate::feather::wire;
 use crate::feather::wire::WireError;
 use reqwest::Method;
 use reqwest::Response;
+use reqwest::header::CONTENT_LENGTH;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
@@ -170,37 +171,52 @@ impl ApiClient {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        self.http
-            .request(method, format!("{}{path}", self.settings.base_url))
-            .header("x-api-key", key)
-            .send()
-            .await
-            .map_err(|error| self.failure(error))
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.settings.base_url))
+            .header("x-api-key", key);
+        if method == Method::POST {
+            // Some servers answer a POST that does not say that it has no body with 411.
+            request = request.header(CONTENT_LENGTH, 0);
+        }
+        request.send().await.map_err(|error| self.failure(error))
     }
 
     async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let limit = self.settings.max_body_bytes;
-        let too_large = || {
-            Failure::new(
-                ErrorClass::Protocol,
-                format!(
-                    "the body is larger than api.max_body_bytes ({limit}); raise it if such answers are real"
-                ),
-            )
-        };
         let announced = response.content_length().unwrap_or_default();
-        if announced > limit as u64 {
-            return Err(too_large());
-        }
-        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+        // Of a body that is refused anyway only the start is read, for people.
+        let enough = if announced > limit as u64 {
+            EXCERPT_BYTES
+        } else {
+            limit
+        };
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(limit).min(enough));
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_large()),
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) => return Err(self.failure(error)),
+                Err(error) => {
+                    let failure = self.failure(error);
+                    return Err(match failure.class {
+                        ErrorClass::Protocol => self.protocol(&failure.message, &body),
+                        _ => failure,
+                    });
+                }
+            }
+            if body.len() > enough {
+                let why = format!(
+                    "the body is larger than api.max_body_bytes ({limit}); raise it if such answers are real"
+                );
+                return Err(self.protocol(&why, &body));
             }
         }
+    }
+
+    /// A body that is not what the API promises, with its start.
+    fn protocol(&self, why: &str, body: &[u8]) -> Failure {
+        let start = self.redactor.excerpt(body, EXCERPT_BYTES);
+        Failure::new(ErrorClass::Protocol, format!("{why}; body: {start}"))
     }
 
     /// Classifies a call without a full answer.
@@ -248,14 +264,12 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     words.join(": ")
 }
 
-/// Whether the connection ended before the body did. Decompression wraps what the connection reported.
+/// Whether the connection failed before the body was complete. Decompression wraps what the connection reported in
+/// the same types as its own complaints; only the words of the HTTP implementation tell them apart.
 fn is_cut_short(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
-        let text = cause.to_string();
         cause
-            .downcast_ref::<reqwest::Error>()
-            .is_some_and(reqwest::Error::is_body)
-            || text.contains("end of file before message length reached")
-            || text.contains("connection")
+            .to_string()
+            .contains("error reading a body from connection")
     })
 }

@@ -3,6 +3,7 @@
 use crate::domain::ErrorClass;
 use crate::domain::Failure;
 use crate::domain::ServerHint;
+use crate::feather::body::StorableBody;
 use crate::feather::redact::Redactor;
 use chrono::DateTime;
 use reqwest::StatusCode;
@@ -10,7 +11,9 @@ use reqwest::header::DATE;
 use reqwest::header::HeaderMap;
 use reqwest::header::LOCATION;
 use reqwest::header::RETRY_AFTER;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -25,10 +28,13 @@ pub(super) fn describe(
     body: &[u8],
     redactor: &Redactor,
 ) -> Failure {
-    let fields = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let words = |name: &str| fields.get(name).and_then(Value::as_str);
+    let body = StorableBody::new(body.to_vec());
+    // Each field by itself: one that cannot be read does not hide the others.
+    let fields: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(body.bytes()).unwrap_or_default();
+    let words = |name: &str| read::<String>(&fields, name);
     let api_error = words("error").zip(words("message"));
-    let message = match api_error {
+    let message = match &api_error {
         Some((error, message)) => redactor.excerpt(
             format!("HTTP {}: {error}: {message}", status.as_u16()).as_bytes(),
             EXCERPT_BYTES,
@@ -43,17 +49,17 @@ pub(super) fn describe(
             format!(
                 "HTTP {}{target}, not in the API's own words; body: {}",
                 status.as_u16(),
-                redactor.excerpt(body, EXCERPT_BYTES)
+                redactor.excerpt(body.bytes(), EXCERPT_BYTES)
             )
         }
     };
     Failure {
         hint: ServerHint {
-            retryable: fields.get("retryable").and_then(Value::as_bool),
-            retry_after: fields
-                .get("retry_after")
-                .and_then(Value::as_f64)
-                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            retryable: read(&fields, "retryable"),
+            retry_after: read::<f64>(&fields, "retry_after")
+                .filter(|seconds| *seconds >= 0.0)
+                // Longer than can be said is longer than is granted.
+                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
                 .or_else(|| retry_after(headers, SystemTime::now())),
         },
         http_status: Some(status.as_u16()),
@@ -64,13 +70,17 @@ pub(super) fn describe(
     }
 }
 
+fn read<T: DeserializeOwned>(fields: &BTreeMap<String, &RawValue>, name: &str) -> Option<T> {
+    serde_json::from_str(fields.get(name)?.get()).ok()
+}
+
 /// `Retry-After`, in seconds or as a date; a date counts from the server's own `Date` where it names one, so that
 /// a skewed clock here does not matter.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(RETRY_AFTER)?;
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let timestamp = |date: &str| {
         DateTime::parse_from_rfc2822(date)
@@ -145,8 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_beyond_all_measure_is_a_very_long_one() {
+        let body = r#"{"error":"e","message":"m","retry_after":1e300}"#;
+        let long = Some(Duration::MAX);
+        assert_eq!(described(500, &[], body).hint.retry_after, long);
+        let header = [("retry-after", "99999999999999999999999")];
+        let read = described(500, &header, "").hint.retry_after;
+        assert_eq!(read, Some(Duration::from_secs(u64::MAX)));
+    }
+
+    #[test]
+    fn words_that_cannot_be_stored_and_odd_fields_hide_nothing_else() {
+        let body = r#"{"error":"e","message":"a\ud800\u0000","retryable":false,"n":1e400}"#;
+        let failure = described(404, &[], body);
+        assert_eq!(failure.class, ErrorClass::NotFound);
+        assert_eq!(failure.hint.retryable, Some(false));
+        assert_eq!(failure.message, "HTTP 404: e: a\u{fffd}\u{fffd}");
+    }
+
+    #[test]
     fn absurd_hints_are_no_hints() {
-        for value in ["-1", "\"soon\"", "null", "1e300"] {
+        for value in ["-1", "\"soon\"", "null", "[]"] {
             let body =
                 format!(r#"{{"error":"e","message":"m","retryable":"x","retry_after":{value}}}"#);
             assert_eq!(

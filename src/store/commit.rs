@@ -1,6 +1,5 @@
 //! The write-back: what a batch of attempts came to, in one transaction, fenced by lease tokens.
 
-use crate::domain::AccountName;
 use crate::domain::Finished;
 use crate::domain::Next;
 use crate::domain::Outcome;
@@ -109,13 +108,19 @@ async fn write_batch(
     let tools = write_snapshots(conn, &applied).await?;
     let updates: Vec<JobUpdate> = applied
         .iter()
-        .filter_map(|f| job_update(f, now, settle_deadline, &paused_until))
+        .filter_map(|f| job_update(f, now, settle_deadline))
         .collect();
-    let due: HashMap<Uuid, DateTime<Utc>> = updates
+    let mut due: HashMap<Uuid, DateTime<Utc>> = updates
         .iter()
         .filter(|update| update.dead.is_none())
         .map(|update| (update.connection_id, update.run_at))
         .collect();
+    // The pause holds a deferred job back, not its own schedule: whoever ends the pause sets it free.
+    for f in applied.iter().filter(|f| f.verdict.next == Next::Defer) {
+        if let Some(until) = paused_until.get(&f.job.account) {
+            due.insert(f.job.connection_id, *until);
+        }
+    }
     record(conn, &applied, worker, &tools, &due).await?;
     let done: Vec<_> = applied
         .iter()
@@ -217,7 +222,6 @@ fn job_update(
     Finished { job, verdict, .. }: &Finished,
     now: DateTime<Utc>,
     settle_deadline: Duration,
-    paused_until: &HashMap<AccountName, DateTime<Utc>>,
 ) -> Option<JobUpdate> {
     let same = JobUpdate {
         connection_id: job.connection_id,
@@ -282,7 +286,6 @@ fn job_update(
             ..same
         }),
         Next::Defer => Some(JobUpdate {
-            run_at: paused_until.get(&job.account).copied().unwrap_or(now),
             attempt: signed(job.attempt.saturating_sub(1)),
             ..same
         }),

@@ -219,7 +219,8 @@ pub(super) async fn write_tools(
     let rows = sqlx::query!(
         r#"
         WITH old AS MATERIALIZED (
-            SELECT connection_id, id, response_schema, response_field_map, input_defaults, last_seen_at, _removed_at, _hash
+            SELECT connection_id, id, response_schema, response_field_map, input_defaults, last_seen_at, _warnings, _removed_at,
+                   _hash
             FROM feather.integration_connection_tools WHERE connection_id = ANY($30)
         ), new AS MATERIALIZED (
             SELECT v.connection_id, v.id, v.organization_id, v.integration_key, v.nickname_slug, v.tool_path, v.slug,
@@ -231,7 +232,7 @@ pub(super) async fn write_tools(
                    v.pinned_count, v.stale_input_fields, v.merged_input_preview, v.extra, v.warnings, v.hash,
                    CASE WHEN o.id IS NULL OR o._removed_at IS NOT NULL THEN 'added'
                         WHEN o._hash <> v.hash THEN 'differs'
-                        WHEN o.last_seen_at IS DISTINCT FROM v.last_seen_at THEN 'seen'
+                        WHEN (o.last_seen_at, o._warnings) IS DISTINCT FROM (v.last_seen_at, v.warnings::jsonb) THEN 'seen'
                         ELSE 'same' END AS found
             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                         $9::text[], $10::text[], $11::text[], $12::bool[], $13::text[], $14::bool[], $15::text[],
@@ -292,10 +293,10 @@ pub(super) async fn write_tools(
         ), seen AS (
             -- Narrow: wide columns that an UPDATE leaves alone stay where they are.
             UPDATE feather.integration_connection_tools t
-            SET last_seen_at = n.last_seen_at, _hash = n.hash
+            SET last_seen_at = n.last_seen_at, _warnings = n.warnings::jsonb, _hash = n.hash
             FROM new n JOIN judged j ON j.connection_id = n.connection_id AND j.id = n.id
             WHERE j.verdict = 'seen' AND t.connection_id = n.connection_id AND t.id = n.id AND t.connection_id = ANY($30)
-              AND (t.last_seen_at, t._hash) IS DISTINCT FROM (n.last_seen_at, n.hash)
+              AND (t.last_seen_at, t._warnings, t._hash) IS DISTINCT FROM (n.last_seen_at, n.warnings::jsonb, n.hash)
         ), gone AS (
             UPDATE feather.integration_connection_tools t
             SET _removed_at = now(), _changed_at = now()

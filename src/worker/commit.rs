@@ -151,6 +151,15 @@ impl Worker {
 
     async fn report(&self, part: &[Finished], committed: &[Committed], unsure: bool) {
         for (finished, committed) in part.iter().zip(committed) {
+            // While the probe was out this replica let the account rest; what it found out changes that.
+            if finished.job.probe
+                && let Some(account) = self
+                    .accounts
+                    .iter()
+                    .find(|account| account.name == finished.job.account)
+            {
+                account.stop_resting();
+            }
             match committed {
                 Committed::Applied {
                     tools,

@@ -122,6 +122,12 @@ impl World {
         self
     }
 
+    /// Takes a variable out of the daemon's environment.
+    pub(crate) fn unset(&mut self, key: &str) -> &mut Self {
+        self.env.remove(key);
+        self
+    }
+
     pub(crate) fn env(&self) -> &BTreeMap<String, String> {
         &self.env
     }

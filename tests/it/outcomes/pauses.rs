@@ -1,0 +1,262 @@
+//! A refused key and an exceeded limit pause the account, not the jobs.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Fault;
+use feather_sync::sim::FaultRule;
+use feather_sync::sim::RetryAfter;
+use feather_sync::sim::Scenario;
+use feather_sync::sim::StatusFault;
+use std::time::Duration;
+
+/// Calls that were refused, and how many attempts of the queue they burned.
+async fn deferred(world: &World, class: &str) -> (i64, i64) {
+    world
+        .row(&format!(
+            "SELECT (SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'deferred' AND error_class = '{class}'),
+                    (SELECT count(*) FROM feather.sync_attempts WHERE attempt > 1)"
+        ))
+        .await
+}
+
+const PAUSED: &str = "SELECT pause_reason IS NOT NULL FROM feather.sync_accounts";
+
+/// What `resume` does: the next call finds out.
+async fn probe_now(world: &World) {
+    world
+        .execute("UPDATE feather.sync_accounts SET paused_until = now(); NOTIFY feather_sync")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_pauses_the_account_until_it_works_again_and_burns_no_attempt() {
+    let mut world = World::with(Scenario::from_toml("latency = \"300ms\"").unwrap()).await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "16");
+    let ids = ids(40);
+    world.sim.set_keys(Some(vec!["another".into()]));
+    world.enqueue(&ids).await;
+    let replica = world.start();
+    world.until(PAUSED).await;
+    world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs WHERE state = 'running'")
+        .await;
+    let refused = world.sim.calls().len();
+    assert!(refused <= 16, "{refused} calls with a refused key");
+    let reason: String = world
+        .value("SELECT paused_reason FROM feather.sync_health WHERE account = 'default'")
+        .await;
+    assert_eq!(reason, "auth");
+    let (state, class, next): (String, String, bool) = world
+        .row(
+            "SELECT state, last_error_class, next_attempt_at > now() FROM feather.sync_status
+             WHERE last_outcome = 'deferred' LIMIT 1",
+        )
+        .await;
+    assert_eq!(
+        (state.as_str(), class.as_str(), next),
+        ("pending", "auth", true)
+    );
+    let burned: i64 = world
+        .value("SELECT sum(attempt)::bigint FROM feather.sync_jobs")
+        .await;
+    assert_eq!(burned, 0);
+
+    // The first probe finds the key still refused, alone; the second finds it working.
+    world.sim.wait_for_calls(refused as u64 + 1).await;
+    world
+        .until(&format!(
+            "SELECT count(*) = {} FROM feather.sync_attempts",
+            refused + 1
+        ))
+        .await;
+    let calls = world.sim.calls();
+    assert_eq!(calls.len(), refused + 1);
+    let silence = calls[refused].at_ms - calls[refused - 1].at_ms;
+    assert!(
+        (3_000..=6_500).contains(&silence),
+        "first probe after {silence} ms"
+    );
+    world.sim.set_keys(None);
+    probe_now(&world).await;
+    world
+        .until("SELECT count(*) = 40 FROM feather.connections")
+        .await;
+    world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs")
+        .await;
+    replica.stop().await;
+    world.check().await;
+    assert_eq!(deferred(&world, "auth").await, (refused as i64 + 1, 0));
+    let paused: Option<String> = world
+        .value("SELECT paused_reason FROM feather.sync_health WHERE account = 'default'")
+        .await;
+    assert_eq!(paused, None);
+    // A probe is alone: the call after it comes when it has been answered and written.
+    let calls = world.sim.calls();
+    assert!(
+        calls[refused + 1..]
+            .iter()
+            .all(|call| call.status == Some(200))
+    );
+    let next = calls[refused + 2].at_ms - calls[refused + 1].at_ms;
+    assert!((300..4_000).contains(&next), "{next} ms after the probe");
+    let end = calls[calls.len() - 1].at_ms - calls[refused + 1].at_ms;
+    assert!(
+        end < 7_000,
+        "a job that was deferred waited {end} ms for nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_rotated_on_disk_is_read_before_the_next_probe() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "fth_live_old\n").unwrap();
+    world
+        .unset("FEATHER_API_KEY")
+        .set("FEATHER_API_KEY_FILE", file.to_str().unwrap());
+    let ids = ids(10);
+    world.sim.set_keys(Some(vec!["fth_live_old".into()]));
+    world.enqueue(&ids[..5]).await;
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 5 FROM feather.connections")
+        .await;
+    // Revoked while calls are under way.
+    let gate = world.sim.hold();
+    world.enqueue(&ids[5..]).await;
+    world.sim.wait_for_calls(10).await;
+    world.sim.set_keys(Some(vec!["fth_live_new".into()]));
+    gate.release();
+    world.until(PAUSED).await;
+    // Half way through a rotation: a file that cannot be used does no harm.
+    std::fs::write(&file, "").unwrap();
+    probe_now(&world).await;
+    world.sim.wait_for_calls(11).await;
+    world
+        .until("SELECT count(*) >= 6 FROM feather.sync_attempts WHERE outcome = 'deferred'")
+        .await;
+    std::fs::write(&file, "fth_live_new\n").unwrap();
+    probe_now(&world).await;
+    world
+        .until("SELECT count(*) = 10 FROM feather.connections")
+        .await;
+    world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs")
+        .await;
+    replica.stop().await;
+    world.check().await;
+    assert_eq!(deferred(&world, "auth").await, (6, 0));
+    let leaks: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts a WHERE to_jsonb(a)::text LIKE '%fth_live%'")
+        .await;
+    assert_eq!(leaks, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_pauses_the_account_as_long_as_the_server_asks_and_burns_no_attempt() {
+    let header = |text: &str| Some(RetryAfter::Text(text.into()));
+    let limited = || StatusFault {
+        code: 429,
+        ..StatusFault::default()
+    };
+    let table = [
+        // The server's "no" does not end a job that was only one too many.
+        (
+            StatusFault {
+                retry_after: Some(2),
+                retryable: Some(false),
+                ..limited()
+            },
+            2_000..4_900,
+        ),
+        (
+            StatusFault {
+                retry_after_header: header("2"),
+                body: Some("<html>".into()),
+                ..limited()
+            },
+            2_000..4_900,
+        ),
+        (
+            StatusFault {
+                retry_after: Some(100_000),
+                ..limited()
+            },
+            3_000..4_900,
+        ),
+        (limited(), 5_000..9_000),
+    ];
+    let worlds = table.map(async |(fault, expected)| {
+        let mut world = World::new().await;
+        world
+            .set("FEATHER_SYNC__RETRY__MAX_SERVER_DELAY", "3s")
+            .set("FEATHER_SYNC__RETRY__MAX_ATTEMPTS", "1")
+            .set("FEATHER_SYNC__WORKER__CONCURRENCY", "1");
+        let ids = ids(10);
+        world.sim.set_faults(vec![FaultRule {
+            ids: vec![ids[4]],
+            times: Some(1),
+            ..FaultRule::new(Fault::Status(fault.clone()))
+        }]);
+        world.enqueue(&ids).await;
+        let replica = world.start();
+        world.until(PAUSED).await;
+        let reason: String = world
+            .value("SELECT paused_reason FROM feather.sync_health WHERE account = 'default'")
+            .await;
+        assert_eq!(reason, "rate_limited");
+        world
+            .until("SELECT count(*) = 10 FROM feather.connections")
+            .await;
+        world
+            .until("SELECT count(*) = 0 FROM feather.sync_jobs")
+            .await;
+        replica.stop().await;
+        world.check().await;
+        assert_eq!(deferred(&world, "rate_limited").await, (1, 0), "{fault:?}");
+        let calls = world.sim.calls();
+        assert_eq!(calls.len(), 11);
+        let at = calls
+            .iter()
+            .position(|call| call.status == Some(429))
+            .unwrap();
+        let silence = calls[at + 1].at_ms - calls[at].at_ms;
+        assert!(expected.contains(&silence), "{silence} ms after {fault:?}");
+    });
+    futures_util::future::join_all(worlds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_accounts_pause_stops_no_other() {
+    let mut world = World::new().await;
+    let other = World::new().await;
+    world
+        .set("FEATHER_SYNC__ACCOUNTS__OTHER__BASE_URL", &other.sim.url())
+        .set("FEATHER_SYNC__ACCOUNTS__OTHER__API_KEY_ENV", "OTHER_KEY")
+        .set("OTHER_KEY", "fth_live_other");
+    world.sim.set_keys(Some(vec![]));
+    let ids = ids(20);
+    world.enqueue(&ids[..10]).await;
+    let replica = world.start();
+    world
+        .until(
+            PAUSED
+                .replace("accounts", "accounts WHERE account = 'default'")
+                .as_str(),
+        )
+        .await;
+    let began = std::time::Instant::now();
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue_many(ARRAY['{}', '{}']::uuid[], 'other')",
+            ids[10], ids[11]
+        ))
+        .await;
+    world
+        .until("SELECT count(*) = 2 FROM feather.connections WHERE _account = 'other'")
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+    replica.stop().await;
+}
