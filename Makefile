@@ -5,6 +5,8 @@ DEMO_ARGS ?=
 
 # Queries are checked against .sqlx, so that a build needs no database.
 export SQLX_OFFLINE := true
+# Most of a test is waiting for a server, so more of them than cores run side by side.
+export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
