@@ -143,7 +143,7 @@ impl Bench {
             ("FEATHER_SYNC__WORKER__CONCURRENCY", CONCURRENCY.to_string()),
             (
                 "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
-                "6000000".to_owned(),
+                "1000000".to_owned(),
             ),
         ]
         .into_iter()
@@ -242,13 +242,13 @@ async fn write(conn: &mut PgConnection, answers: Vec<String>) {
     let mut tx = conn.begin().await.unwrap();
     for sql in [
         "INSERT INTO feather.integration_connections
-         SELECT (jsonb_populate_record(NULL::feather.integration_connections, a::jsonb || own)).*
-         FROM unnest($1::text[]) a, jsonb_build_object('_account', 'default', '_extra', '{}'::jsonb,
-              '_first_seen_at', now(), '_synced_at', now(), '_changed_at', now(), '_hash', '') own",
+         SELECT r.* FROM unnest($1::text[]) a, jsonb_build_object('_account', 'default', '_extra', '{}'::jsonb,
+              '_first_seen_at', now(), '_synced_at', now(), '_changed_at', now(), '_hash', '') own,
+              jsonb_populate_record(NULL::feather.integration_connections, a::jsonb || own) r",
         "INSERT INTO feather.integration_connection_tools
-         SELECT (jsonb_populate_record(NULL::feather.integration_connection_tools, t || own)).*
-         FROM unnest($1::text[]) a, jsonb_array_elements(a::jsonb -> 'tools') t, jsonb_build_object('_extra',
-              '{}'::jsonb, '_first_seen_at', now(), '_changed_at', now(), '_hash', '') own",
+         SELECT r.* FROM unnest($1::text[]) a, jsonb_array_elements(a::jsonb -> 'tools') t, jsonb_build_object('_extra',
+              '{}'::jsonb, '_first_seen_at', now(), '_changed_at', now(), '_hash', '') own,
+              jsonb_populate_record(NULL::feather.integration_connection_tools, t || own) r",
     ] {
         sqlx::query(sql).bind(&answers).execute(&mut *tx).await.unwrap();
     }

@@ -12,8 +12,9 @@ CREATE TABLE feather.sync_requests (
     requested_by  text        DEFAULT session_user,
     requested_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT account_is_named CHECK (account <> '' AND length(account) <= 200),
-    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT requested_at_is_finite CHECK (isfinite(requested_at))
+    -- Finite and of this era: infinity has no arithmetic, and clients cannot hold every year that Postgres can.
+    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at) AND run_at BETWEEN '0001-01-01' AND '9999-12-31'),
+    CONSTRAINT requested_at_is_finite CHECK (isfinite(requested_at) AND requested_at BETWEEN '0001-01-01' AND '9999-12-31')
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.1);
 

@@ -32,6 +32,9 @@ use tokio::net::TcpListener;
 /// How often `--until-empty` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Allowed beyond the grace for what hangs.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Run until nothing is left to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UntilEmpty {
@@ -124,23 +127,43 @@ pub async fn run_until(
         let lifecycle = lifecycle.clone();
         tokio::spawn(async move { lifecycle.enforce(grace).await })
     };
-    let working = tokio::spawn(worker.clone().run(lifecycle.clone()));
-    let result = match until_empty {
-        None => {
-            lifecycle.stop.cancelled().await;
-            Ok(())
+    let mut working = tokio::spawn(worker.clone().run(lifecycle.clone()));
+    let until_done = async {
+        match until_empty {
+            None => {
+                lifecycle.stop.cancelled().await;
+                Ok(())
+            }
+            Some(_) => wait_until_empty(&db, &names, deadline, &lifecycle).await,
         }
-        Some(_) => wait_until_empty(&db, &names, deadline, &lifecycle).await,
+    };
+    // Whichever comes first: the worker ends before a stop only when a part of it has failed.
+    let (result, ended) = tokio::select! {
+        result = until_done => (result, None),
+        ended = &mut working => (Ok(()), Some(ended)),
     };
     standing.not_working("stopping");
     tracing::info!("stopping: no new work is begun");
     lifecycle.stop.cancel();
-    let worked = working
-        .await
-        .map_err(|error| DaemonError::Internal(error.to_string()));
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        // Calls are abandoned before the grace is over; only a database that gives no answer can take longer.
+        None => tokio::time::timeout(grace + LAST_WORDS, working).await,
+    };
     lifecycle.abort.cancel();
     enforcing.abort();
-    db.close().await;
+    let worked = match ended {
+        Ok(ended) => ended
+            .and_then(std::convert::identity)
+            .map_err(|error| DaemonError::Internal(error.to_string())),
+        Err(_) => {
+            tracing::error!(
+                "stopping although the database gives no answer; leases of what is not written will run out"
+            );
+            Ok(())
+        }
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, db.close()).await;
     tracing::info!("stopped");
     worked.and(result)
 }

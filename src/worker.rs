@@ -1,6 +1,6 @@
 //! The worker: a loop that only waits, and a [`tick`](Worker::tick) that takes in, claims and starts.
 //!
-//! What was started runs in [`execute`], one task per job, and ends in the committer of [`commit`], which writes
+//! What was started runs in `execute`, one task per job, and ends in the committer of `commit`, which writes
 //! batches. Slots are acquired before jobs are claimed and given back only when the result is committed: what is
 //! claimed starts at once, and no more results can pile up than there are slots.
 
@@ -41,6 +41,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 /// How far polling slows down while nothing happens and wake-ups are heard.
@@ -79,6 +81,8 @@ pub struct Worker {
     agenda: Mutex<Agenda>,
     /// Wake-ups are heard, so polling may slow down.
     listening: AtomicBool,
+    /// More history is past its time than one round of upkeep deletes.
+    history_left: AtomicBool,
     turn: AtomicUsize,
     progress: Mutex<Progress>,
     /// Accounts whose counts were last shown.
@@ -132,6 +136,7 @@ impl Worker {
             agenda: Mutex::default(),
             counted: Mutex::default(),
             listening: AtomicBool::new(false),
+            history_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             progress: Mutex::new(Progress {
                 ticked_at: now,
@@ -164,25 +169,31 @@ impl Worker {
 
     /// Works until a stop, then lets calls under way finish, or abandons them when the lifecycle aborts, and
     /// writes down what they came to.
-    pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) {
+    ///
+    /// # Errors
+    /// When a part of it failed, which nothing here expects: the process had better start anew.
+    pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) -> Result<(), JoinError> {
         let (ended, results) = mpsc::channel(self.settings.concurrency as usize + 1);
         let committer = tokio::spawn(
             self.clone()
                 .commit_until_closed(results, lifecycle.abort.clone()),
         );
-        let helpers = TaskTracker::new();
-        helpers.spawn(self.clone().listen_until(lifecycle.stop.clone()));
-        helpers.spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
-        helpers.close();
+        let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
+        let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
+        let has_failed = || {
+            ![&committer, &listener, &upkeep]
+                .into_iter()
+                .any(JoinHandle::is_finished)
+        };
 
         let mut running = Running {
             tasks: TaskTracker::new(),
             ended,
-            lifecycle,
+            lifecycle: lifecycle.clone(),
             looked_in_at: None,
         };
         let mut quiet = 0;
-        while !running.lifecycle.stop.is_cancelled() {
+        while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
             quiet = match tick {
                 Tick {
@@ -192,17 +203,17 @@ impl Worker {
                 } => quiet + 1,
                 _ => 0,
             };
-            self.wait(tick.again, quiet, &running.lifecycle).await;
+            self.wait(tick.again, quiet, &lifecycle).await;
         }
 
+        // Either way: a part that failed stops the others.
+        lifecycle.stop.cancel();
         running.tasks.close();
         running.tasks.wait().await;
         drop(running);
         // The committer ends when the last sender is gone.
-        if let Err(error) = committer.await {
-            tracing::error!(%error, "the committer failed; leases of what it held will run out");
-        }
-        helpers.wait().await;
+        let (committed, listened, kept_up) = tokio::join!(committer, listener, upkeep);
+        committed.and(listened).and(kept_up)
     }
 
     async fn wait(&self, again: Again, quiet: u32, lifecycle: &Lifecycle) {

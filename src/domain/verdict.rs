@@ -225,7 +225,7 @@ fn judge_answer(
                 ErrorClass::SettleTimeout,
                 format!(
                     "tools_status is still {:?} after settle.deadline; raise it, or retry when upstream has synced",
-                    snapshot.tools_status
+                    word(&snapshot.tools_status)
                 ),
             )),
         ),
@@ -244,14 +244,17 @@ fn judge_answer(
                 ErrorClass::ToolsFailed,
                 format!(
                     "upstream ended the tool sync as {:?}",
-                    snapshot.tools_status
+                    word(&snapshot.tools_status)
                 ),
             )),
         ),
         Settling::NotActive => {
             let failure = Failure::new(
                 ErrorClass::NotActive,
-                format!("status is {:?}: OAuth is not finished", snapshot.status),
+                format!(
+                    "status is {:?}: OAuth is not finished",
+                    word(&snapshot.status)
+                ),
             );
             let (outcome, next) = retry_or_bury(job, &failure, Phase::Finalize, 0, retry, dice);
             (outcome, next, Some(failure))
@@ -273,6 +276,12 @@ fn judge_answer(
         gone: false,
         account: AccountWord::Works,
     }
+}
+
+/// The start of a word of upstream's, which may be of any length.
+fn word(text: &str) -> &str {
+    let end = text.char_indices().nth(60).map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 fn next_poll(job: &Job, settle: &SettleRule, dice: &Dice) -> Duration {

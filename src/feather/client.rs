@@ -27,6 +27,9 @@ use uuid::Uuid;
 /// that the server is just closing has an unknown outcome.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// How much of a refusal's body is read: its words are far shorter.
+const ERROR_BODY_BYTES: usize = 64 * 1024;
+
 /// Reads the account's API key anew, from where it is configured.
 pub type KeyReader = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
 
@@ -133,8 +136,9 @@ impl ApiClient {
             upstream_request_id: upstream_request_id.clone(),
             ..failure
         };
-        let body = self.read_body(response).await.map_err(with_answer)?;
         if !status.is_success() {
+            // The status stands, however its body ends.
+            let body = read_some(response, ERROR_BODY_BYTES).await;
             return Err(with_answer(error_response::describe(
                 status,
                 &headers,
@@ -142,6 +146,7 @@ impl ApiClient {
                 &self.redactor,
             )));
         }
+        let body = self.read_body(response).await.map_err(with_answer)?;
         let body = StorableBody::new(body);
         match wire::read_connection(&body, id) {
             Ok(snapshot) => Ok(Answer {
@@ -243,6 +248,18 @@ impl ApiClient {
         let id = response.headers().get("x-request-id")?;
         Some(self.redactor.excerpt(id.as_bytes(), 200))
     }
+}
+
+/// What there is of a body, up to a limit.
+async fn read_some(mut response: Response, limit: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < limit
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body.truncate(limit);
+    body
 }
 
 fn header(read_key: &KeyReader, redactor: &Redactor) -> Result<HeaderValue, ClientError> {

@@ -107,7 +107,7 @@ impl Db {
                 RETURNING j.*
             ), drawn AS (
                 UPDATE feather.sync_accounts a
-                SET tokens = account.tokens - (SELECT count(*) FROM claimed), tokens_at = now(),
+                SET tokens = account.tokens - (SELECT count(*) FROM claimed), tokens_at = GREATEST(a.tokens_at, now()),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN NULL
                                         ELSE now() + $5 * interval '1 second' END

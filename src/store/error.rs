@@ -106,11 +106,13 @@ fn of_code(code: &str, message: String) -> StoreError {
         "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
         "42501" => StoreError::Privilege(message),
         "40001" | "40P01" | "55P03" | "57014" => StoreError::Conflict(message),
-        "25006" => StoreError::Unavailable(message),
         _ => match code.get(..2) {
-            // Connection, insufficient resources, operator intervention, system error, internal shutdown states.
-            Some("08" | "53" | "57" | "58") => StoreError::Unavailable(message),
-            Some("22" | "23" | "54") => StoreError::Data(message),
+            // Connection, transaction state (read-only, or a session that the server has ended), a statement that a
+            // new session does not know, insufficient resources, wrong state, operator intervention, system error.
+            Some("08" | "25" | "26" | "53" | "55" | "57" | "58") => {
+                StoreError::Unavailable(message)
+            }
+            Some("21" | "22" | "23" | "54") => StoreError::Data(message),
             _ => StoreError::Other(format!("{message} (SQLSTATE {code})")),
         },
     }
@@ -133,6 +135,10 @@ mod tests {
             ("53300", "unavailable"),
             ("53100", "unavailable"),
             ("25006", "unavailable"),
+            ("25P03", "unavailable"),
+            ("55000", "unavailable"),
+            ("26000", "unavailable"),
+            ("21000", "data"),
             ("22P05", "data"),
             ("22003", "data"),
             ("54001", "data"),

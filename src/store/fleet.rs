@@ -63,7 +63,12 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
-            WITH lost AS (
+            WITH accounts AS (
+                -- Whatever became of the rows since the start, a restored backup say.
+                INSERT INTO feather.sync_accounts (account, configured_at)
+                SELECT name, now() FROM unnest($3::text[]) AS name ORDER BY name
+                ON CONFLICT (account) DO NOTHING
+            ), lost AS (
                 DELETE FROM feather.sync_replicas WHERE seen_at < now() - interval '1 hour' AND worker <> $1
             )
             INSERT INTO feather.sync_replicas (worker, version, accounts) VALUES ($1, $2, $3)

@@ -24,6 +24,9 @@ pub(super) enum Ended {
 
 /// A turned-away transaction is tried again at once so often.
 const CONFLICT_RETRIES: u32 = 3;
+/// What nobody has heard of may pass; so often it is the row's fault.
+const UNKNOWN_TRIES: u32 = 3;
+const RELEASE_TRIES: u32 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
 const LAST_TRIES: Duration = Duration::from_millis(1_500);
@@ -55,10 +58,7 @@ impl Worker {
                 };
             }
             self.note_uncommitted(finished.len());
-            match self.db.release(&unstarted).await {
-                Ok(()) => self.note_success("give leases back"),
-                Err(error) => self.note_trouble("give leases back", &error),
-            }
+            self.release(&unstarted).await;
             if !finished.is_empty() {
                 self.metrics
                     .store_batch_jobs
@@ -68,6 +68,19 @@ impl Worker {
             self.note_uncommitted(0);
             drop(permits);
             self.wake.notify_one();
+        }
+    }
+
+    /// Gives leases back, with a few tries; in vain they run out.
+    async fn release(&self, unstarted: &[Job]) {
+        for _ in 0..RELEASE_TRIES {
+            match self.db.release(unstarted).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(jobs = unstarted.len(), %error, "cannot give leases back");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
         }
     }
 
@@ -107,7 +120,8 @@ impl Worker {
     /// Commits, and tries again for as long as that can help. Safe to repeat: what was committed no longer holds its
     /// lease token.
     async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
-        let (mut conflicts, mut unsure, mut wait) = (0, false, Duration::from_millis(100));
+        let (mut conflicts, mut unknown, mut unsure) = (0, 0, false);
+        let mut wait = Duration::from_millis(100);
         let mut last_try = None;
         loop {
             let error = match self
@@ -123,9 +137,11 @@ impl Worker {
                 Err(error) => error,
             };
             match &error {
-                StoreError::Data(why) | StoreError::Other(why) => {
+                StoreError::Data(why) => return Part::Refused(why.clone()),
+                StoreError::Other(why) if unknown >= UNKNOWN_TRIES => {
                     return Part::Refused(why.clone());
                 }
+                StoreError::Other(_) => unknown += 1,
                 StoreError::Conflict(_) if conflicts < CONFLICT_RETRIES => {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(20).mul_f64(self.dice.roll())).await;

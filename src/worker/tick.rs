@@ -21,6 +21,8 @@ const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
 const PAUSE_STEP: Duration = Duration::from_secs(5);
+/// A claim that takes longer was held up.
+const STALL: Duration = Duration::from_secs(5);
 /// What trouble keeps from being done.
 const WHAT: &str = "take in and claim";
 /// One claim in so many prefers polls over finalizes, so that a backlog of new work cannot keep settling
@@ -129,6 +131,7 @@ impl Worker {
         } else {
             Phase::Finalize
         };
+        let asked_at = self.clock.now();
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -141,6 +144,13 @@ impl Worker {
             })
             .await?;
         let now = self.clock.now();
+        // Tokens are drawn somewhere between question and answer. A steady delay moves all draws alike and does no
+        // harm; one that long is a stall, after which they no longer fit their window.
+        let drawn_at = if now.saturating_duration_since(asked_at) > STALL {
+            asked_at
+        } else {
+            now
+        };
         Ok(match claim {
             Claim::Nothing => (0, Again::Idle),
             Claim::Budget(delay) => {
@@ -168,9 +178,9 @@ impl Worker {
                     let Some(permit) = permits.split_one() else {
                         break;
                     };
-                    let task = self
-                        .clone()
-                        .execute(job, account.clone(), now, permit, running);
+                    let task =
+                        self.clone()
+                            .execute(job, account.clone(), drawn_at, permit, running);
                     running.tasks.spawn(task);
                 }
                 // Where slots were short there may be more; once one is free the committer wakes us.

@@ -11,6 +11,7 @@ use crate::store::AccountCounts;
 use crate::store::StoreError;
 use crate::worker::Worker;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ const COUNT_EVERY: u32 = 2;
 /// History is looked at every minute.
 const DELETE_EVERY: u32 = 12;
 const DELETE_BATCH: u32 = 2_000;
+const DELETE_BATCHES: u32 = 10;
 
 impl Worker {
     pub(super) async fn keep_up_until(self: Arc<Self>, stop: CancellationToken) {
@@ -54,15 +56,19 @@ impl Worker {
             self.db.refresh_counts().await?;
             self.show_counts(&self.db.counts().await?);
         }
-        if round.is_multiple_of(DELETE_EVERY) {
-            while self
-                .db
-                .delete_history(self.settings.keep_attempts, DELETE_BATCH)
-                .await?
-                >= u64::from(DELETE_BATCH)
-            {
-                self.lock_progress().upkept_at = self.clock.now();
+        if round.is_multiple_of(DELETE_EVERY) || self.history_left.load(Ordering::Relaxed) {
+            // A bounded part each time: leases and signs of life must not wait for a long-neglected history.
+            for _ in 0..DELETE_BATCHES {
+                let deleted = self
+                    .db
+                    .delete_history(self.settings.keep_attempts, DELETE_BATCH)
+                    .await?;
+                if deleted < u64::from(DELETE_BATCH) {
+                    self.history_left.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
             }
+            self.history_left.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -205,6 +205,34 @@ async fn a_producer_that_stays_open_stalls_nobody_and_is_seen_once_it_commits() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_no_clock_will_show_is_refused_and_stalls_nobody() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    for (column, time) in [
+        ("run_at", "290000-01-01"),
+        ("requested_at", "290000-01-01"),
+        ("run_at", "4000-01-01 BC"),
+        ("run_at", "infinity"),
+        ("run_at", "-infinity"),
+    ] {
+        let sql = format!(
+            "INSERT INTO feather.sync_requests (connection_id, {column}) VALUES ('{id}', '{time}')"
+        );
+        let refusal = sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&world.pool)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains(&format!("{column}_is_finite")),
+            "{refusal}"
+        );
+    }
+    world.sync(&[id]).await;
+    assert_eq!(world.story(id).await, ["synced"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn smaller_priorities_run_sooner() {
     let mut world = World::new().await;
     world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "1");
