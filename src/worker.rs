@@ -181,7 +181,7 @@ impl Worker {
         let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
         let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
         let has_failed = || {
-            ![&committer, &listener, &upkeep]
+            [&committer, &listener, &upkeep]
                 .into_iter()
                 .any(JoinHandle::is_finished)
         };
