@@ -3,8 +3,6 @@
 PREFIX ?= /usr/local
 DEMO_ARGS ?=
 
-# Queries are checked against .sqlx, so that a build needs no database.
-export SQLX_OFFLINE := true
 # Most of a test is waiting for a server, so more of them than cores run side by side.
 export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
