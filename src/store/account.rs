@@ -56,7 +56,7 @@ impl Db {
         let names: Vec<_> = accounts.iter().map(|(name, _)| name.as_str()).collect();
         let limits: Vec<_> = accounts
             .iter()
-            .map(|(_, limit)| super::commit::signed(*limit))
+            .map(|(_, limit)| super::signed(*limit))
             .collect();
         let mut session = self.session().await?;
         let query = sqlx::query!(
@@ -210,7 +210,7 @@ pub(super) async fn apply_words(
             account.as_str(),
             after.map(|pause| pause.reason.as_str()),
             after.map(|pause| pause.until),
-            after.map_or(0, |pause| super::commit::signed(pause.step)),
+            after.map_or(0, |pause| super::signed(pause.step)),
             error
         )
         .execute(&mut *conn)

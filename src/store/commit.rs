@@ -196,7 +196,7 @@ async fn record(
             account: job.account.as_str(),
             connection_id: job.connection_id,
             kind: job.phase.call().as_str(),
-            attempt: signed(job.attempt),
+            attempt: super::signed(job.attempt),
             worker,
             started_at: job.started_at,
             finished_at: job.started_at + time_delta(*took),
@@ -229,10 +229,10 @@ fn job_update(
         phase: job.phase.as_str(),
         run_at: now,
         not_before: None,
-        attempt: signed(job.attempt),
-        malformed: signed(verdict.malformed),
+        attempt: super::signed(job.attempt),
+        malformed: super::signed(verdict.malformed),
         settle_deadline: job.settle_deadline,
-        settle_polls: signed(job.settle_polls),
+        settle_polls: super::signed(job.settle_polls),
         seen: job
             .seen
             .as_ref()
@@ -258,7 +258,7 @@ fn job_update(
                 run_at: now + time_delta(*delay),
                 attempt: 0,
                 settle_deadline: Some(deadline),
-                settle_polls: signed(polls),
+                settle_polls: super::signed(polls),
                 seen: Some((fingerprint.to_vec(), since)),
                 ..same
             })
@@ -286,7 +286,7 @@ fn job_update(
             ..same
         }),
         Next::Defer => Some(JobUpdate {
-            attempt: signed(job.attempt.saturating_sub(1)),
+            attempt: super::signed(job.attempt.saturating_sub(1)),
             ..same
         }),
         Next::Bury => Some(JobUpdate {
@@ -294,8 +294,4 @@ fn job_update(
             ..same
         }),
     }
-}
-
-pub(super) fn signed(count: u32) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -209,16 +209,13 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            let mut known: Vec<Uuid> = Vec::new();
             // In the order in which others lock them.
-            known.extend(
-                sqlx::query_scalar!(
-                    "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",
-                    connection_ids
-                )
-                .fetch_all(&mut *tx)
-                .await?,
-            );
+            let mut known = sqlx::query_scalar!(
+                "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",
+                connection_ids
+            )
+            .fetch_all(&mut *tx)
+            .await?;
             known.extend(
                 sqlx::query_scalar!(
                     "DELETE FROM feather.sync_jobs WHERE connection_id = ANY($1) RETURNING connection_id",
@@ -229,24 +226,18 @@ impl Db {
             );
             known.extend(
                 sqlx::query_scalar!(
-                    "DELETE FROM feather.integration_connections WHERE id = ANY($1) RETURNING id",
-                    connection_ids
-                )
-                .fetch_all(&mut *tx)
-                .await?,
-            );
-            sqlx::query!(
-                "DELETE FROM feather.integration_connection_tools WHERE connection_id = ANY($1)",
-                connection_ids
-            )
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query!("DELETE FROM feather.sync_attempts WHERE connection_id = ANY($1)", connection_ids)
-                .execute(&mut *tx)
-                .await?;
-            known.extend(
-                sqlx::query_scalar!(
-                    "DELETE FROM feather.sync_results WHERE connection_id = ANY($1) RETURNING connection_id",
+                    r#"
+                    WITH connections AS (
+                        DELETE FROM feather.integration_connections WHERE id = ANY($1) RETURNING id
+                    ), tools AS (
+                        DELETE FROM feather.integration_connection_tools WHERE connection_id = ANY($1)
+                    ), attempts AS (
+                        DELETE FROM feather.sync_attempts WHERE connection_id = ANY($1)
+                    ), results AS (
+                        DELETE FROM feather.sync_results WHERE connection_id = ANY($1) RETURNING connection_id
+                    )
+                    SELECT id AS "id!" FROM connections UNION SELECT connection_id FROM results
+                    "#,
                     connection_ids
                 )
                 .fetch_all(&mut *tx)
