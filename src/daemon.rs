@@ -32,8 +32,8 @@ use tokio::net::TcpListener;
 /// How often `--until-empty` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Allowed beyond the grace for what hangs.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Allowed beyond the grace for closing connections that hang.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Run until nothing is left to do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,7 +148,7 @@ pub async fn run_until(
     let ended = match ended {
         Some(ended) => Ok(ended),
         // Calls are abandoned before the grace is over; only a database that gives no answer can take longer.
-        None => tokio::time::timeout(grace + LAST_WORDS, working).await,
+        None => tokio::time::timeout(grace, working).await,
     };
     lifecycle.abort.cancel();
     enforcing.abort();

@@ -3,6 +3,7 @@
 use crate::store::error::StoreError;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use sqlx::ConnectOptions;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::PgPool;
@@ -66,7 +67,10 @@ fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
             "it must begin with postgres:// or postgresql://".into(),
         ));
     }
-    let options = PgConnectOptions::from_str(url)?.application_name("feather-sync");
+    // What an operation came to is logged where it is handled; the driver's own log would repeat whole queries.
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("feather-sync")
+        .disable_statement_logging();
     // The driver may fall back to the user "anonymous"; libpq's rule is the operating system's user.
     let names_user = url.split_once("://").is_some_and(|(_, rest)| {
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
