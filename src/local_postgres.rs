@@ -49,6 +49,8 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// Leave data and server log behind when it stops, for a look afterwards.
     pub keep: bool,
+    /// Leave nothing behind, not even the template that makes the next start quick.
+    pub traceless: bool,
 }
 
 /// How a server is told to go.
@@ -264,6 +266,9 @@ impl LocalPostgres {
         } else {
             self.shut_down(Shutdown::Immediate);
             self.folder.remove();
+            if self.options.traceless {
+                self.folder.remove_template();
+            }
         }
     }
 

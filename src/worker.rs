@@ -192,17 +192,9 @@ impl Worker {
             lifecycle: lifecycle.clone(),
             looked_in_at: None,
         };
-        let mut quiet = 0;
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
-            quiet = match tick {
-                Tick {
-                    taken_in: 0,
-                    claimed: 0,
-                    again: Again::Idle,
-                } => quiet + 1,
-                _ => 0,
-            };
+            let quiet = tick.taken_in == 0 && tick.claimed == 0;
             self.wait(tick.again, quiet, &lifecycle).await;
         }
 
@@ -216,7 +208,7 @@ impl Worker {
         committed.and(listened).and(kept_up)
     }
 
-    async fn wait(&self, again: Again, quiet: u32, lifecycle: &Lifecycle) {
+    async fn wait(&self, again: Again, quiet: bool, lifecycle: &Lifecycle) {
         let longest = match again {
             Again::Now => return,
             Again::After(delay) => delay.min(self.settings.poll_interval),
@@ -233,9 +225,9 @@ impl Worker {
     }
 
     /// Jittered, so that replicas do not poll together; slower while nothing happens, as long as wake-ups are heard.
-    fn poll_delay(&self, quiet: u32) -> Duration {
-        let slower = if self.listening.load(Ordering::Relaxed) {
-            quiet.clamp(1, IDLE_FACTOR)
+    fn poll_delay(&self, quiet: bool) -> Duration {
+        let slower = if quiet && self.listening.load(Ordering::Relaxed) {
+            IDLE_FACTOR
         } else {
             1
         };

@@ -124,8 +124,13 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 
 async fn show(args: &DemoArgs, lifecycle: &Lifecycle) -> Result<()> {
     say("Starting a private Postgres …");
-    let postgres =
-        tokio::task::spawn_blocking(|| LocalPostgres::start(Options::default())).await??;
+    let postgres = tokio::task::spawn_blocking(|| {
+        LocalPostgres::start(Options {
+            traceless: true,
+            ..Options::default()
+        })
+    })
+    .await??;
     postgres
         .query("postgres", &format!("CREATE DATABASE {DATABASE}"))
         .await?;

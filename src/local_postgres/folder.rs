@@ -33,6 +33,9 @@ pub(super) const LONGEST: usize = 77;
 /// Free bytes in `/dev/shm` from which on it is used; containers have 64 MB there by default.
 const ENOUGH_MEMORY: u64 = 4 << 30;
 
+const LOCK: &str = "lock";
+/// How often a start may find the folder removed by another server that leaves no trace.
+const TRIES: u32 = 20;
 const TEMPLATE: &str = "template-";
 const KEPT: &str = "kept-";
 
@@ -52,12 +55,12 @@ impl Folder {
         account: Option<Account>,
         options: &Options,
     ) -> Result<Self, LocalPostgresError> {
-        let root = root(account, options.durable)?;
-        let (template, folder) = {
-            let _lock = lock(&root)?;
+        let (root, template, folder) = {
+            let (root, _lock) = locked_root(account, options.durable)?;
             remove_orphans(&root);
             let template = template(&root, binaries, account)?;
-            (template, Self::claim(&root, account, options.keep)?)
+            let folder = Self::claim(&root, account, options.keep)?;
+            (root, template, folder)
         };
         // `cp` as the server's account, so that everything belongs to it.
         let mut copy = process::command(Path::new("cp"), account, &root);
@@ -101,6 +104,25 @@ impl Folder {
     /// Removes the folder. What cannot be removed now is left to the next start.
     pub(super) fn remove(&self) {
         let _ = fs::remove_dir_all(&self.path);
+    }
+
+    /// Removes what all servers share, unless there is another one.
+    pub(super) fn remove_template(&self) {
+        let Some(root) = self.path.parent() else {
+            return;
+        };
+        let Ok(Some(_lock)) = lock(root) else { return };
+        let Ok(entries) = fs::read_dir(root) else {
+            return;
+        };
+        let shared = entries.flatten().all(|entry| {
+            let name = entry.file_name();
+            name == LOCK || name.to_string_lossy().starts_with(TEMPLATE)
+        });
+        // A start that waits for the lock finds it gone, and begins anew.
+        if shared {
+            let _ = fs::remove_dir_all(root);
+        }
     }
 }
 
@@ -150,12 +172,40 @@ fn open_to_everybody(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0)
 }
 
-/// Waits until no other start changes the folder of all servers.
-fn lock(root: &Path) -> Result<File, LocalPostgresError> {
-    let path = root.join("lock");
-    let file = File::create(&path).map_err(failed("create", &path))?;
+/// The folder of all servers, locked: no other start changes it meanwhile.
+fn locked_root(
+    account: Option<Account>,
+    durable: bool,
+) -> Result<(PathBuf, File), LocalPostgresError> {
+    for _ in 0..TRIES {
+        match root(account, durable) {
+            Err(LocalPostgresError::File { source, .. })
+                if source.kind() == io::ErrorKind::NotFound => {}
+            found => {
+                let root = found?;
+                if let Some(lock) = lock(&root)? {
+                    return Ok((root, lock));
+                }
+            }
+        }
+    }
+    let root = root(account, durable)?;
+    let gone = io::Error::from(io::ErrorKind::NotFound);
+    Err(failed("lock", &root)(gone))
+}
+
+/// Waits for the lock; `None` when the folder was removed meanwhile, and the lock with it.
+fn lock(root: &Path) -> Result<Option<File>, LocalPostgresError> {
+    let path = root.join(LOCK);
+    let file = match File::create(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        created => created.map_err(failed("create", &path))?,
+    };
     file.lock().map_err(failed("lock", &path))?;
-    Ok(file)
+    let ours = file.metadata().map_err(failed("look at", &path))?;
+    let found = fs::metadata(&path);
+    let same = found.is_ok_and(|found| found.ino() == ours.ino());
+    Ok(same.then_some(file))
 }
 
 /// Removes what dead owners left. Under the lock nobody is between making a folder and locking its `owner`,

@@ -240,3 +240,25 @@ fn a_killed_owner_leaves_no_server_and_the_next_start_removes_its_files() {
     drop(start());
     assert!(!folder.exists(), "{} is still there", folder.display());
 }
+
+#[test]
+fn a_traceless_server_leaves_the_template_alone_while_another_runs() {
+    let options = || Options {
+        traceless: true,
+        ..Options::default()
+    };
+    let (first, second) = (
+        LocalPostgres::start(options()).unwrap(),
+        LocalPostgres::start(options()).unwrap(),
+    );
+    let root = first.socket_dir().parent().unwrap().to_owned();
+    drop(first);
+    assert!(second.socket_dir().exists());
+    assert!(
+        root.read_dir().unwrap().count() >= 3,
+        "lock, template and the second server"
+    );
+    drop(second);
+    // Whether the rest is gone depends on the other tests; that it can be made again does not.
+    drop(LocalPostgres::start(options()).unwrap());
+}
