@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub struct TakenIn {
     /// Requests folded into jobs.
     pub requests: u64,
-    /// Seconds until the first of those jobs is due, rounded up; 0 when one is due now.
+    /// Until the first of those jobs is due, zero when one is due now; `None` when none was taken in.
     pub next_due_in: Option<std::time::Duration>,
 }
 

@@ -70,15 +70,7 @@ async fn a_success_tells_that_every_request_committed_before_it_began_is_served(
             late.to_rfc3339()
         ))
         .await;
-    assert_eq!(
-        world
-            .sim
-            .calls_for(id)
-            .iter()
-            .filter(|call| call.method == "POST")
-            .count(),
-        2
-    );
+    assert_eq!(world.finalizes(id), 2);
     replica.stop().await;
     world.check().await;
 }

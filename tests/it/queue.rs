@@ -117,12 +117,7 @@ async fn requests_during_a_sync_cause_exactly_one_more_afterwards() {
     gate.release();
     world.until("SELECT NOT EXISTS (SELECT FROM feather.sync_requests) AND NOT EXISTS (SELECT FROM feather.sync_jobs)").await;
     replica.stop().await;
-    let posts = world
-        .sim
-        .calls_for(id)
-        .iter()
-        .filter(|call| call.method == "POST")
-        .count();
+    let posts = world.finalizes(id);
     assert_eq!(posts, 2);
     world.check().await;
 }
@@ -141,12 +136,7 @@ async fn a_request_while_settling_makes_the_next_call_a_finalize_again_once() {
         .until("SELECT last_outcome = 'synced' FROM feather.sync_status")
         .await;
     replica.stop().await;
-    let posts = world
-        .sim
-        .calls_for(id)
-        .iter()
-        .filter(|call| call.method == "POST")
-        .count();
+    let posts = world.finalizes(id);
     assert_eq!(posts, 2);
     world.check().await;
 }

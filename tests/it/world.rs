@@ -234,6 +234,15 @@ impl World {
             .collect()
     }
 
+    /// How often finalize was called for a connection.
+    pub(crate) fn finalizes(&self, id: Uuid) -> usize {
+        self.sim
+            .calls_for(id)
+            .iter()
+            .filter(|call| call.method == "POST")
+            .count()
+    }
+
     /// Whether both tables hold exactly what the API says of a connection: every column of every row.
     pub(crate) async fn equals_truth(&self, id: Uuid) -> Result<(), String> {
         let truth = self.sim.truth_text(id);
