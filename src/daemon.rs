@@ -180,8 +180,6 @@ async fn start_up(
     let mut known = String::new();
     loop {
         let attempt = async {
-            // The pool waits for a server that is down and then only says that it has waited.
-            db.reach().await?;
             match db.schema_state().await? {
                 SchemaState::Behind(missing) => Ok(Err(DaemonError::SchemaBehind(missing))),
                 SchemaState::Current => db.register_accounts(accounts).await.map(Ok),

@@ -3,7 +3,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`connection`](Db) | the pool, and sessions that are closed rather than reused when in doubt |
+//! | [`connection`](Db), `pool` | sessions, which are closed rather than reused when in doubt |
+//! | `route`, `hosts` | the way to a server that will do, of several perhaps, at a pace that hammers nothing |
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
@@ -18,14 +19,17 @@ mod commit;
 mod connection;
 mod error;
 mod fleet;
+mod hosts;
 mod inspect;
 mod job;
 mod lease;
 mod listen;
 mod migrate;
 mod operate;
+mod pool;
 mod requests;
 mod retention;
+mod route;
 mod snapshot;
 
 pub use account::AccountRow;

@@ -11,6 +11,7 @@ mod execute;
 mod listen;
 mod tick;
 mod upkeep;
+mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
@@ -29,6 +30,7 @@ use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::commit::Ended;
 use crate::worker::tick::Permits;
+use crate::worker::waits::Waits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -47,6 +49,10 @@ use tokio_util::task::TaskTracker;
 
 /// How far polling slows down while nothing happens and wake-ups are heard.
 const IDLE_FACTOR: u32 = 5;
+/// Between failed operations on the database, at first and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What the worker goes by.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
@@ -111,6 +117,9 @@ pub struct Running {
     lifecycle: Lifecycle,
     /// When the inbox was last looked into, while every free slot found work at once.
     looked_in_at: Option<Instant>,
+    /// Between ticks that fail, and how many have failed in a row.
+    waits: Waits,
+    failed: u32,
 }
 
 impl Worker {
@@ -191,6 +200,8 @@ impl Worker {
             ended,
             lifecycle: lifecycle.clone(),
             looked_in_at: None,
+            waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
+            failed: 0,
         };
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
@@ -211,6 +222,13 @@ impl Worker {
     async fn wait(&self, again: Again, quiet: bool, lifecycle: &Lifecycle) {
         let longest = match again {
             Again::Now => return,
+            Again::NotBefore(delay) => {
+                lifecycle
+                    .stop
+                    .run_until_cancelled(tokio::time::sleep(delay))
+                    .await;
+                return;
+            }
             Again::After(delay) => delay.min(self.settings.poll_interval),
             Again::Idle => self.poll_delay(quiet),
         };

@@ -49,8 +49,7 @@ impl Invocation {
         let config = self.config()?;
         log_warnings(&config)?;
         let db = Db::new(&db_settings(&config)?)?;
-        // The pool would wait for a server that is down, and then not say why.
-        db.reach()
+        db.ping()
             .await
             .map_err(|error| unreachable(&config, error))?;
         Ok(db)

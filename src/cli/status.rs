@@ -83,9 +83,7 @@ pub(super) async fn run(args: StatusArgs, invocation: &Invocation) -> Result<(),
                 }
             }
             Err(error) if error.is_passing() => {
-                // The pool only knows that it waited in vain.
-                let why = db.reach().await.err().unwrap_or(error);
-                output::remark(&format!("feather-sync: {why}; trying again"));
+                output::remark(&format!("feather-sync: {error}; trying again"));
             }
             Err(error) => return Err(error.into()),
         }

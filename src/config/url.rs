@@ -1,5 +1,8 @@
 //! The URLs an operator writes: what is refused, and how they are shown.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use url::Host;
@@ -41,7 +44,7 @@ fn is_loopback(url: &Url) -> bool {
 /// A Postgres URL. No message repeats it.
 pub(super) fn database_url(text: &str) -> Result<SecretString, String> {
     const EXAMPLE: &str = "postgres://feather_sync@db.example.com/app";
-    let url = Url::parse(text)
+    let url = Url::parse(&with_one_host(text))
         .map_err(|error| format!("is not a URL ({error}): write {EXAMPLE}, for example"))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
         return Err(format!("must begin with postgres://, as {EXAMPLE} does"));
@@ -49,9 +52,33 @@ pub(super) fn database_url(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
+/// Where the hosts of a URL stand in it: after the user and before the path.
+fn hosts(text: &str) -> Range<usize> {
+    let start = text.find("://").map_or(text.len(), |at| at + 3);
+    let end = text[start..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |at| start + at);
+    let start = text[start..end]
+        .rfind('@')
+        .map_or(start, |at| start + at + 1);
+    start..end
+}
+
+/// The URL with the first of its hosts alone: Postgres takes several, the parser one.
+fn with_one_host(text: &str) -> Cow<'_, str> {
+    let hosts = hosts(text);
+    match text[hosts.clone()].find(',') {
+        None => text.into(),
+        Some(comma) => {
+            let first = hosts.start + comma;
+            format!("{}{}", &text[..first], &text[hosts.end..]).into()
+        }
+    }
+}
+
 /// The passwords in a URL, as written and decoded: what must appear in no output.
 pub(super) fn passwords(url: &SecretString) -> Vec<SecretString> {
-    let Ok(url) = Url::parse(url.expose_secret()) else {
+    let Ok(url) = Url::parse(&with_one_host(url.expose_secret())) else {
         return Vec::new();
     };
     let written = url.password().map(str::to_owned);
@@ -76,7 +103,8 @@ pub(super) fn passwords(url: &SecretString) -> Vec<SecretString> {
 #[must_use]
 pub fn redacted_url(url: &SecretString) -> String {
     const HIDDEN: &str = "***";
-    let Ok(mut url) = Url::parse(url.expose_secret()) else {
+    let written = url.expose_secret();
+    let Ok(mut url) = Url::parse(&with_one_host(written)) else {
         return HIDDEN.to_owned();
     };
     if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
@@ -91,7 +119,12 @@ pub fn redacted_url(url: &SecretString) -> String {
             .map(|(name, value)| (name, if is_password(name) { HIDDEN } else { value }));
         url.query_pairs_mut().clear().extend_pairs(shown);
     }
-    url.to_string()
+    let mut shown = url.to_string();
+    let all = &written[hosts(written)];
+    if all.contains(',') {
+        shown.replace_range(hosts(&shown), all);
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -168,6 +201,12 @@ mod tests {
                 .contains("hunter2")
         );
         assert_eq!(shown("hunter2"), "***");
+        assert_eq!(
+            shown("postgres://u:hunter2@db1:5432,db2:5433,db3/app?port=1"),
+            "postgres://u:***@db1:5432,db2:5433,db3/app?port=1"
+        );
+        let url = SecretString::from("postgres://u:hunter2@db1:5432,db2:5433/app");
+        assert_eq!(passwords(&url)[0].expose_secret(), "hunter2");
     }
 
     #[test]
@@ -176,6 +215,8 @@ mod tests {
             "postgres://u:p@h/d",
             "postgresql:///d?host=/run/postgresql",
             "postgres://u@%2Frun%2Fpg/d",
+            "postgres://u:p@h1:5432,h2:5433/d?target_session_attrs=read-write",
+            "postgres://h1,[::1]:5433",
         ] {
             assert!(database_url(good).is_ok(), "{good}");
         }

@@ -44,17 +44,11 @@ pub(super) fn check(worker: Arc<Worker>, standing: Standing) -> ReadyCheck {
             if let Some(reason) = standing.reason() {
                 return Err(reason);
             }
-            let answers = tokio::time::timeout(PING, worker.db().ping()).await;
-            if !matches!(answers, Ok(Ok(()))) {
-                // The pool waits for a server that is down; a connection of its own says why at once.
-                return Err(
-                    match tokio::time::timeout(PING, worker.db().reach()).await {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => format!("the database gave no answer within {PING:?}"),
-                    },
-                );
+            match tokio::time::timeout(PING, worker.db().ping()).await {
+                Ok(Ok(())) => is_working(&worker.progress(), Instant::now()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("the database gave no answer within {PING:?}")),
             }
-            is_working(&worker.progress(), Instant::now())
         })
     })
 }

@@ -4,6 +4,7 @@
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// One row of the history.
@@ -37,6 +38,54 @@ pub struct ToolChanges {
     pub changed: i32,
     /// Marked removed.
     pub removed: i32,
+}
+
+/// What the history says of an attempt that was committed before.
+pub(super) struct Recorded {
+    pub(super) connection_id: Uuid,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) tools: ToolChanges,
+    /// Until the job is due again, if it is.
+    pub(super) due_in: Option<Duration>,
+    /// The database's time.
+    pub(super) now: DateTime<Utc>,
+}
+
+/// Which of these attempts, each by its connection and start, this worker has committed already.
+pub(super) async fn recorded(
+    conn: &mut PgConnection,
+    connection_ids: &[Uuid],
+    started_at: &[DateTime<Utc>],
+    worker: &str,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT a.connection_id, a.started_at, a.tools_added, a.tools_changed, a.tools_removed,
+               EXTRACT(epoch FROM a.retry_at - now())::float8 AS due_in, now() AS "now!"
+        FROM unnest($1::uuid[], $2::timestamptz[]) AS w (connection_id, started_at)
+        JOIN feather.sync_attempts a ON a.connection_id = w.connection_id AND a.started_at = w.started_at
+        WHERE a.worker = $3 AND a.outcome NOT IN ('crashed', 'cancelled')
+        "#,
+        connection_ids,
+        started_at,
+        worker
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Recorded {
+            connection_id: row.connection_id,
+            started_at: row.started_at,
+            tools: ToolChanges {
+                added: row.tools_added,
+                changed: row.tools_changed,
+                removed: row.tools_removed,
+            },
+            due_in: row.due_in.map(super::seconds),
+            now: row.now,
+        })
+        .collect())
 }
 
 /// Writes rows of the history, at most one per connection.

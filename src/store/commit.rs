@@ -28,7 +28,7 @@ use uuid::Uuid;
 /// What became of one attempt's write-back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// All of it is visible.
+    /// All of it is visible, by this commit or by an earlier one of unknown outcome.
     Applied {
         /// Tools added or revived, changed, marked removed.
         tools: ToolChanges,
@@ -47,8 +47,8 @@ impl Db {
     ///
     /// # Errors
     /// When the transaction failed. With [`StoreError::Data`] one of the batch holds a value that Postgres refuses.
-    /// After a lost connection the outcome is unknown; committing the batch again is safe, since what was committed
-    /// no longer holds its token.
+    /// After a lost connection the outcome is unknown; committing the batch again is safe and says what became of it:
+    /// what came through no longer holds its token, and is found in the history.
     pub async fn commit(
         &self,
         batch: &[Finished],
@@ -63,24 +63,6 @@ impl Db {
             Ok(committed)
         })
         .await;
-        session.settle(result)
-    }
-
-    /// Whether the history shows that an attempt was committed, for when a connection was lost at COMMIT.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn is_recorded(&self, finished: &Finished, worker: &str) -> Result<bool, StoreError> {
-        let mut session = self.session().await?;
-        let job = &finished.job;
-        let query = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM feather.sync_attempts
-                              WHERE connection_id = $1 AND worker = $2 AND started_at = $3 AND outcome <> 'crashed') AS "yes!""#,
-            job.connection_id,
-            worker,
-            job.started_at
-        );
-        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         session.settle(result)
     }
 }
@@ -100,8 +82,17 @@ async fn write_batch(
         .iter()
         .filter(|f| held.contains(&f.job.lease_token))
         .collect();
+    let before = if applied.len() == batch.len() {
+        HashMap::new()
+    } else {
+        committed_before(conn, batch, &held, worker).await?
+    };
     if applied.is_empty() {
-        return Ok(vec![Committed::LeaseLost; batch.len()]);
+        return Ok(batch
+            .iter()
+            .map(|f| before.get(&f.job.lease_token).copied())
+            .map(|known| known.unwrap_or(Committed::LeaseLost))
+            .collect());
     }
 
     let paused_until = account::apply_words(conn, &applied, now).await?;
@@ -139,16 +130,52 @@ async fn write_batch(
         .map(|f| {
             let id = f.job.connection_id;
             if !held.contains(&f.job.lease_token) {
-                return Committed::LeaseLost;
+                let known = before.get(&f.job.lease_token).copied();
+                return known.unwrap_or(Committed::LeaseLost);
             }
             Committed::Applied {
                 tools: tools.get(&id).copied().unwrap_or_default(),
                 due_in: due
                     .get(&id)
                     .map(|at| (*at - now).to_std().unwrap_or_default()),
-                time_to_sync: (f.verdict.outcome == Outcome::Synced)
-                    .then(|| (now - f.job.wanted_at).to_std().unwrap_or_default()),
+                time_to_sync: time_to_sync(f, now),
             }
+        })
+        .collect())
+}
+
+/// From the oldest request's wish to `now`, of one that is synced.
+fn time_to_sync(finished: &Finished, now: DateTime<Utc>) -> Option<Duration> {
+    (finished.verdict.outcome == Outcome::Synced)
+        .then(|| (now - finished.job.wanted_at).to_std().unwrap_or_default())
+}
+
+/// What an earlier try, whose answer was lost, has committed after all; by lease token.
+async fn committed_before(
+    conn: &mut PgConnection,
+    batch: &[Finished],
+    held: &HashSet<Uuid>,
+    worker: &str,
+) -> Result<HashMap<Uuid, Committed>, sqlx::Error> {
+    let missing: Vec<_> = batch
+        .iter()
+        .filter(|f| !held.contains(&f.job.lease_token))
+        .collect();
+    let ids: Vec<_> = missing.iter().map(|f| f.job.connection_id).collect();
+    let started: Vec<_> = missing.iter().map(|f| f.job.started_at).collect();
+    let recorded = attempt::recorded(conn, &ids, &started, worker).await?;
+    Ok(missing
+        .iter()
+        .filter_map(|f| {
+            let found = recorded.iter().find(|row| {
+                row.connection_id == f.job.connection_id && row.started_at == f.job.started_at
+            })?;
+            let committed = Committed::Applied {
+                tools: found.tools,
+                due_in: found.due_in,
+                time_to_sync: time_to_sync(f, found.now),
+            };
+            Some((f.job.lease_token, committed))
         })
         .collect())
 }

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+/// A turned-away transaction is tried again at once so often.
+const QUICK_TRIES: u32 = 3;
+/// Longer than it takes to find a deadlock.
+const WAITED: Duration = Duration::from_secs(3);
+
 /// A failed database operation.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Not there, restarting, out of connections, read-only, silent: wait and try again.
+    /// Not there, restarting, out of connections or disk: wait and try again.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),
+    /// It answers, and takes no writes: a standby, or switched so.
+    #[error("the database is read-only: {0}")]
+    ReadOnly(String),
     /// No answer in time.
     #[error("the database gave no answer within {0:?}")]
     Timeout(Duration),
@@ -42,6 +50,7 @@ impl StoreError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::ReadOnly(_) => "read_only",
             Self::Timeout(_) => "timeout",
             Self::Login(_) => "login",
             Self::NoDatabase(_) => "no_database",
@@ -55,8 +64,9 @@ impl StoreError {
     }
 
     /// Every word of [`kind`](Self::kind).
-    pub const KINDS: [&'static str; 10] = [
+    pub const KINDS: [&'static str; 11] = [
         "unavailable",
+        "read_only",
         "timeout",
         "login",
         "no_database",
@@ -72,8 +82,24 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_)
+            Self::Unavailable(_) | Self::ReadOnly(_) | Self::Timeout(_) | Self::Conflict(_)
         )
+    }
+
+    /// Whether to try again at once, after a conflict that is likely over: one of the first few, and not one that
+    /// was waited for, such as a lock that somebody holds. `failed` counts tries, this one included; `took` is how
+    /// long the failed one lasted.
+    pub fn is_over_at_once(&self, failed: u32, took: Duration) -> bool {
+        matches!(self, Self::Conflict(_)) && failed <= QUICK_TRIES && took < WAITED
+    }
+
+    /// Why, as one of several hosts' reasons.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Unavailable(why) => why.clone(),
+            Self::ReadOnly(why) => format!("it is read-only: {why}"),
+            error => error.to_string(),
+        }
     }
 }
 
@@ -105,10 +131,12 @@ fn of_code(code: &str, message: String) -> StoreError {
         "3D000" => StoreError::NoDatabase(message),
         "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
         "42501" => StoreError::Privilege(message),
-        "40001" | "40P01" | "55P03" | "57014" => StoreError::Conflict(message),
+        "25006" => StoreError::ReadOnly(message),
+        "55P03" | "57014" => StoreError::Conflict(message),
         _ => match code.get(..2) {
-            // Connection, transaction state (read-only, or a session that the server has ended), a statement that a
-            // new session does not know, insufficient resources, wrong state, operator intervention, system error.
+            Some("40") => StoreError::Conflict(message),
+            // Connection, transaction state (a session that the server has ended), a statement that a new session
+            // does not know, insufficient resources, wrong state, operator intervention, system error.
             Some("08" | "25" | "26" | "53" | "55" | "57" | "58") => {
                 StoreError::Unavailable(message)
             }
@@ -134,7 +162,9 @@ mod tests {
             ("57P01", "unavailable"),
             ("53300", "unavailable"),
             ("53100", "unavailable"),
-            ("25006", "unavailable"),
+            ("25006", "read_only"),
+            ("40001", "conflict"),
+            ("40003", "conflict"),
             ("25P03", "unavailable"),
             ("55000", "unavailable"),
             ("26000", "unavailable"),

@@ -35,18 +35,13 @@ impl Db {
     /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history.
     ///
     /// # Errors
-    /// When the database fails; the leases run out then.
+    /// When the database fails. Safe to repeat; else the leases run out.
     pub async fn release(&self, jobs: &[Job]) -> Result<(), StoreError> {
         if jobs.is_empty() {
             return Ok(());
         }
         let ids: Vec<_> = jobs.iter().map(|job| job.connection_id).collect();
         let tokens: Vec<_> = jobs.iter().map(|job| job.lease_token).collect();
-        let probing: Vec<_> = jobs
-            .iter()
-            .filter(|job| job.probe)
-            .map(|job| job.account.as_str())
-            .collect();
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
@@ -60,6 +55,12 @@ impl Db {
             )
             .execute(&mut *tx)
             .await?;
+            // Of a lease that is lost, the probe is another replica's by now.
+            let probing: Vec<_> = jobs
+                .iter()
+                .filter(|job| job.probe && held.contains(&job.connection_id))
+                .map(|job| job.account.as_str())
+                .collect();
             if !probing.is_empty() {
                 account::release_probes(&mut tx, &probing).await?;
             }

@@ -23,12 +23,15 @@ impl Db {
     /// # Errors
     /// When it cannot be made.
     pub async fn listen(&self) -> Result<Listener, StoreError> {
+        // The driver's pool tries a server that is down again and again; so first one that is not is found.
+        let options = self.direct().options().await?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ANSWER)
-            .connect_lazy_with(self.settings().direct_options()?);
+            .connect_lazy_with(options);
         let mut inner = PgListener::connect_with(&pool).await?;
         inner.ignore_pool_close_event(true);
+        inner.eager_reconnect(false);
         inner.listen("feather_sync").await?;
         Ok(Listener { inner })
     }

@@ -2,9 +2,9 @@
 
 use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
-use crate::store::connection::connect;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::route::Route;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
@@ -67,7 +67,7 @@ impl Db {
 /// When the database cannot be reached, a migration fails (it is rolled back, and no lock stays behind), or roles
 /// are missing that may not be created.
 pub async fn migrate(settings: &DbSettings, roles: Roles) -> Result<Migrated, StoreError> {
-    let mut conn = connect(&settings.direct_options()?).await?;
+    let mut conn = Route::plain(settings.direct_url())?.connect().await?;
     let result = migrate_on(&mut conn, roles).await;
     // Closing ends the session and, with it, the lock. An error here changes nothing about the result.
     let _ = conn.close().await;

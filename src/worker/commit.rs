@@ -7,10 +7,14 @@ use crate::metrics::OfAccount;
 use crate::metrics::OfChange;
 use crate::store::Committed;
 use crate::store::StoreError;
+use crate::worker::FIRST_WAIT;
+use crate::worker::LONGEST_WAIT;
 use crate::worker::Permits;
 use crate::worker::Worker;
+use crate::worker::waits::Waits;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,12 +26,10 @@ pub(super) enum Ended {
     Unstarted(Job, Permits),
 }
 
-/// A turned-away transaction is tried again at once so often.
-const CONFLICT_RETRIES: u32 = 3;
 /// What nobody has heard of may pass; so often it is the row's fault.
 const UNKNOWN_TRIES: u32 = 3;
-const RELEASE_TRIES: u32 = 3;
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// When it must end, waits are no longer than this.
+const LAST_WAIT: Duration = Duration::from_millis(200);
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
 const LAST_TRIES: Duration = Duration::from_millis(1_500);
 
@@ -58,7 +60,9 @@ impl Worker {
                 };
             }
             self.note_uncommitted(finished.len());
-            self.release(&unstarted).await;
+            if !unstarted.is_empty() {
+                self.release(&unstarted, &abort).await;
+            }
             if !finished.is_empty() {
                 self.metrics
                     .store_batch_jobs
@@ -71,14 +75,22 @@ impl Worker {
         }
     }
 
-    /// Gives leases back, with a few tries; in vain they run out.
-    async fn release(&self, unstarted: &[Job]) {
-        for _ in 0..RELEASE_TRIES {
+    /// Gives leases back, so that the attempts are not counted. Safe to repeat: what was given back no longer holds
+    /// its lease token.
+    async fn release(&self, unstarted: &[Job], abort: &CancellationToken) {
+        const WHAT: &str = "give leases back";
+        let mut tries = Tries::new(self, abort);
+        loop {
             match self.db.release(unstarted).await {
-                Ok(()) => return,
+                Ok(()) => return self.note_success(WHAT),
+                Err(error) if !error.is_passing() && tries.failed >= UNKNOWN_TRIES => {
+                    tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
+                    return self.note_success(WHAT);
+                }
+                Err(error) if tries.go_on(WHAT, &error).await => {}
                 Err(error) => {
-                    tracing::warn!(jobs = unstarted.len(), %error, "cannot give leases back");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tracing::error!(jobs = unstarted.len(), %error, "stopping without having given leases back; they will run out");
+                    return;
                 }
             }
         }
@@ -120,18 +132,18 @@ impl Worker {
     /// Commits, and tries again for as long as that can help. Safe to repeat: what was committed no longer holds its
     /// lease token.
     async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
-        let (mut conflicts, mut unknown, mut unsure) = (0, 0, false);
-        let mut wait = Duration::from_millis(100);
-        let mut last_try = None;
+        const WHAT: &str = "commit";
+        let mut tries = Tries::new(self, abort);
+        let mut unknown = 0;
         loop {
-            let error = match self
+            let result = self
                 .db
                 .commit(part, &self.settings.name, self.settings.settle.deadline)
-                .await
-            {
+                .await;
+            let error = match result {
                 Ok(committed) => {
-                    self.note_success("commit");
-                    self.report(part, &committed, unsure).await;
+                    self.note_success(WHAT);
+                    self.report(part, &committed);
                     return Part::Committed;
                 }
                 Err(error) => error,
@@ -142,30 +154,16 @@ impl Worker {
                     return Part::Refused(why.clone());
                 }
                 StoreError::Other(_) => unknown += 1,
-                StoreError::Conflict(_) if conflicts < CONFLICT_RETRIES => {
-                    conflicts += 1;
-                    tokio::time::sleep(Duration::from_millis(20).mul_f64(self.dice.roll())).await;
-                    continue;
-                }
-                StoreError::Conflict(_) => {}
-                _ => unsure = true,
+                _ => {}
             }
-            self.note_trouble("commit", &error);
-            self.lock_progress().committed_at = self.clock.now();
-            if abort.is_cancelled() {
-                let now = self.clock.now();
-                if now.saturating_duration_since(*last_try.get_or_insert(now)) > LAST_TRIES {
-                    tracing::error!(jobs = part.len(), %error, "stopping without having written down what calls came to; their leases will run out");
-                    return Part::GivenUp;
-                }
-                wait = wait.min(Duration::from_millis(200));
+            if !tries.go_on(WHAT, &error).await {
+                tracing::error!(jobs = part.len(), %error, "stopping without having written down what calls came to; their leases will run out");
+                return Part::GivenUp;
             }
-            tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * self.dice.roll())).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
-    async fn report(&self, part: &[Finished], committed: &[Committed], unsure: bool) {
+    fn report(&self, part: &[Finished], committed: &[Committed]) {
         for (finished, committed) in part.iter().zip(committed) {
             // While the probe was out this replica let the account rest; what it found out changes that.
             if finished.job.probe
@@ -209,17 +207,6 @@ impl Worker {
                     }
                     self.log(finished, *due_in);
                 }
-                // The connection was lost at COMMIT, which had come through after all.
-                Committed::LeaseLost
-                    if unsure
-                        && self
-                            .db
-                            .is_recorded(finished, &self.settings.name)
-                            .await
-                            .unwrap_or(false) =>
-                {
-                    self.log(finished, None);
-                }
                 Committed::LeaseLost => {
                     self.metrics.leases_lost.inc();
                     let id = finished.job.connection_id;
@@ -258,4 +245,51 @@ enum Part {
     Refused(String),
     /// The process stops and the database cannot be reached.
     GivenUp,
+}
+
+/// The tries of one write-back.
+struct Tries<'a> {
+    worker: &'a Worker,
+    abort: &'a CancellationToken,
+    waits: Waits,
+    failed: u32,
+    began: Instant,
+    last_try: Option<Instant>,
+}
+
+impl<'a> Tries<'a> {
+    fn new(worker: &'a Worker, abort: &'a CancellationToken) -> Self {
+        Self {
+            worker,
+            abort,
+            waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
+            failed: 0,
+            began: worker.clock.now(),
+            last_try: None,
+        }
+    }
+
+    /// Waits after a failed try. `false` when the process stops and has tried long enough.
+    async fn go_on(&mut self, what: &'static str, error: &StoreError) -> bool {
+        let worker = self.worker;
+        let now = worker.clock.now();
+        let took = now.saturating_duration_since(self.began);
+        self.failed += 1;
+        if error.is_over_at_once(self.failed, took) {
+            tokio::time::sleep(Duration::from_millis(20).mul_f64(worker.dice.roll())).await;
+        } else {
+            worker.note_trouble(what, error);
+            worker.lock_progress().committed_at = now;
+            let mut wait = self.waits.next(&worker.dice);
+            if self.abort.is_cancelled() {
+                if now.saturating_duration_since(*self.last_try.get_or_insert(now)) > LAST_TRIES {
+                    return false;
+                }
+                wait = wait.min(LAST_WAIT);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.began = worker.clock.now();
+        true
+    }
 }

@@ -1,12 +1,16 @@
 //! Hears wake-ups. A hint only: with nobody listening everything works, at the pace of polling.
 
 use crate::worker::Worker;
+use crate::worker::waits::Waits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A connection that lived so long was worth its while.
+const LASTED: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(super) async fn listen_until(self: Arc<Self>, stop: CancellationToken) {
@@ -15,11 +19,11 @@ impl Worker {
     }
 
     async fn listen_for_ever(&self) {
-        let mut wait = Duration::from_secs(1);
+        let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             match self.db.listen().await {
                 Ok(mut listener) => {
-                    wait = Duration::from_secs(1);
+                    let since = self.clock.now();
                     self.listening.store(true, Ordering::Relaxed);
                     // What came while nobody listened.
                     self.be_woken();
@@ -30,13 +34,15 @@ impl Worker {
                         }
                     };
                     self.listening.store(false, Ordering::Relaxed);
+                    if self.clock.now().saturating_duration_since(since) > LASTED {
+                        waits.start_over();
+                    }
                     tracing::warn!(%error, "the listening connection was lost; polling until it is back");
                 }
                 Err(error) => tracing::debug!(%error, "cannot listen for wake-ups; polling"),
             }
             self.metrics.listener_reconnects.inc();
-            tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * self.dice.roll())).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            tokio::time::sleep(waits.next(&self.dice)).await;
         }
     }
 

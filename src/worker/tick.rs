@@ -5,6 +5,7 @@ use crate::metrics::OfAccount;
 use crate::store::Claim;
 use crate::store::ClaimRequest;
 use crate::store::StoreError;
+use crate::store::TakenIn;
 use crate::worker::Account;
 use crate::worker::Running;
 use crate::worker::Worker;
@@ -49,23 +50,32 @@ pub enum Again {
     After(Duration),
     /// When a slot becomes free or a poll is due.
     Idle,
+    /// After trouble: not sooner, whoever wakes us.
+    NotBefore(Duration),
 }
 
 impl Worker {
     /// Takes in, claims and starts: one step of the loop.
     pub async fn tick(self: &Arc<Self>, running: &mut Running) -> Tick {
-        self.lock_progress().ticked_at = self.clock.now();
+        let began = self.clock.now();
+        self.lock_progress().ticked_at = began;
         match self.try_tick(running).await {
             Ok(tick) => {
                 self.note_success(WHAT);
+                running.waits.start_over();
+                running.failed = 0;
                 tick
             }
             Err(error) => {
-                self.note_trouble(WHAT, &error);
+                running.failed = running.failed.saturating_add(1);
+                let took = self.clock.now().saturating_duration_since(began);
+                if !error.is_over_at_once(running.failed, took) {
+                    self.note_trouble(WHAT, &error);
+                }
                 Tick {
                     taken_in: 0,
                     claimed: 0,
-                    again: Again::After(Duration::from_millis(500)),
+                    again: Again::NotBefore(running.waits.next(&self.dice)),
                 }
             }
         }
@@ -77,6 +87,7 @@ impl Worker {
             claimed: 0,
             again: Again::Idle,
         };
+        let mut hindered = None;
         let now = self.clock.now();
         // While every free slot finds work at once, the inbox can wait a moment.
         let looked_in = running
@@ -85,7 +96,14 @@ impl Worker {
         if looked_in {
             tick.again = Again::After(TAKE_IN_EVERY);
         } else {
-            let taken = self.db.take_in(TAKE_IN).await?;
+            let taken = match self.db.take_in(TAKE_IN).await {
+                // Somebody's lock on the inbox keeps nobody from what is in the queue already.
+                Err(error @ StoreError::Conflict(_)) => {
+                    hindered = Some(error);
+                    TakenIn::default()
+                }
+                taken => taken?,
+            };
             running.looked_in_at = Some(now);
             tick.taken_in = taken.requests;
             if let Some(due_in) = taken.next_due_in {
@@ -105,7 +123,7 @@ impl Worker {
         if tick.again == Again::Now || self.slots.available_permits() > 0 {
             running.looked_in_at = None;
         }
-        Ok(tick)
+        hindered.map_or(Ok(tick), Err)
     }
 
     async fn claim(
