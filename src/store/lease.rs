@@ -4,6 +4,8 @@ use crate::domain::ErrorClass;
 use crate::domain::Job;
 use crate::domain::Outcome;
 use crate::domain::Phase;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::store::account;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
@@ -63,7 +65,9 @@ impl Db {
             if !probing.is_empty() {
                 account::release_probes(&mut tx, &probing).await?;
             }
+            reach(Point::Releasing);
             tx.commit().await?;
+            reach(Point::Released);
             Ok(())
         })
         .await;
@@ -153,7 +157,9 @@ impl Db {
                 .collect();
             attempt::record(&mut tx, &records).await?;
             job::update(&mut tx, &updates).await?;
+            reach(Point::Expiring);
             tx.commit().await?;
+            reach(Point::Expired);
             Ok(rows
                 .iter()
                 .map(|row| Expired {

@@ -3,6 +3,8 @@
 use crate::domain::Finished;
 use crate::domain::Job;
 use crate::domain::verdict;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::metrics::OfAccount;
 use crate::metrics::OfChange;
 use crate::store::Committed;
@@ -57,6 +59,7 @@ impl Worker {
                     None
                 };
             }
+            reach(Point::Gathered);
             self.note_uncommitted(finished.len());
             self.release(&unstarted).await;
             if !finished.is_empty() {
