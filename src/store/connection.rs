@@ -175,12 +175,14 @@ impl Db {
     }
 }
 
-/// Limits on the server's side, so that no lock or snapshot of ours outlives a lost worker for long. And no plan that
-/// was made and kept while a table was empty may read the whole table later: every query here has its index. Compiling queries that take a millisecond takes
-/// hundreds.
+/// Limits on the server's side, so that no lock or snapshot of ours outlives a lost worker for long: one that is lost in
+/// the middle of a commit keeps its jobs locked, and nobody can expire them before the server has ended its session.
+/// That and the round of the upkeep have to be over within 15 s. And no plan that was made and kept while a table was
+/// empty may read the whole table later: every query here has its index. Compiling queries that take a millisecond
+/// takes hundreds.
 pub(super) async fn prepare_session(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(
-        "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '15s'; \
+        "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'; \
          SET enable_seqscan = off; SET jit = off",
     )
     .execute(conn)

@@ -44,16 +44,14 @@ impl Db {
         }
         let ids: Vec<_> = jobs.iter().map(|job| job.connection_id).collect();
         let tokens: Vec<_> = jobs.iter().map(|job| job.lease_token).collect();
-        let probing: Vec<_> = jobs
-            .iter()
-            .filter(|job| job.probe)
-            .map(|job| job.account.as_str())
-            .collect();
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
             let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
             let held: Vec<_> = held.iter().map(|job| job.connection_id).collect();
+            if jobs.iter().any(|job| job.probe) {
+                account::release_probes(&mut tx, &held).await?;
+            }
             sqlx::query!(
                 "UPDATE feather.sync_jobs
                  SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
@@ -62,9 +60,6 @@ impl Db {
             )
             .execute(&mut *tx)
             .await?;
-            if !probing.is_empty() {
-                account::release_probes(&mut tx, &probing).await?;
-            }
             reach(Point::Releasing);
             tx.commit().await?;
             reach(Point::Released);
