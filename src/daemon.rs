@@ -16,6 +16,8 @@ use crate::daemon::readiness::Standing;
 use crate::domain::AccountName;
 use crate::domain::Clock;
 use crate::domain::Dice;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::store::Db;
@@ -145,6 +147,7 @@ pub async fn run_until(
     standing.not_working("stopping");
     tracing::info!("stopping: no new work is begun");
     lifecycle.stop.cancel();
+    reach(Point::Stopping);
     let ended = match ended {
         Some(ended) => Ok(ended),
         // Calls are abandoned before the grace is over; only a database that gives no answer can take longer.
@@ -163,6 +166,7 @@ pub async fn run_until(
             Ok(())
         }
     };
+    reach(Point::Drained);
     let _ = tokio::time::timeout(LAST_WORDS, db.close()).await;
     tracing::info!("stopped");
     worked.and(result)

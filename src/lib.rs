@@ -36,8 +36,8 @@
 //! | [`cli`] | the command line |
 //!
 //! Rows that begin with `…` belong to the layer of the row before. Apart from the layers stand [`lifecycle`] (the soft
-//! and the hard stop), [`telemetry`] (logging) and [`local_postgres`] (a private, throw-away Postgres for demo and
-//! tests).
+//! and the hard stop), [`failpoint`] (where tests have a process die), [`telemetry`] (logging) and [`local_postgres`]
+//! (a private, throw-away Postgres for demo and tests).
 //!
 //! `tests/tidy` checks layers, walls, file sizes and the links of the documentation. `docs/how-it-works.md` tells the
 //! same story at length, `docs/decisions/` why it is so, and `CONTRIBUTING.md` what to touch to add something.
@@ -47,6 +47,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod domain;
+pub mod failpoint;
 pub mod feather;
 pub mod lifecycle;
 pub mod local_postgres;

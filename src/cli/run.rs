@@ -9,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::daemon;
 use crate::daemon::UntilEmpty;
+use crate::failpoint;
 use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,7 @@ pub(super) async fn run(args: RunArgs, invocation: &Invocation) -> Result<(), Fa
     let config = invocation.config()?;
     let under_journald = telemetry::stderr_is_journal(invocation.env.get("JOURNAL_STREAM"));
     telemetry::init(&config.log, io::stderr().is_terminal(), under_journald)?;
+    failpoint::arm(|name| invocation.env.get(name)).map_err(Failure::Usage)?;
     let until_empty = args.until_empty.then_some(UntilEmpty {
         timeout: args.timeout,
     });

@@ -4,6 +4,8 @@ use crate::domain::Answer;
 use crate::domain::CallKind;
 use crate::domain::ErrorClass;
 use crate::domain::Failure;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::feather::body::StorableBody;
 use crate::feather::error_response;
 use crate::feather::error_response::EXCERPT_BYTES;
@@ -128,6 +130,7 @@ impl ApiClient {
             CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
         };
         let response = self.send(method, &path).await?;
+        reach(Point::Head);
         let status = response.status();
         let upstream_request_id = self.request_id(&response);
         let headers = response.headers().clone();

@@ -15,6 +15,7 @@ use chrono::Utc;
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// An account with its pauses.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -222,14 +223,18 @@ pub(super) async fn apply_words(
     Ok(paused_until)
 }
 
-/// Hands an account's probe back that was never sent.
+/// Hands probes back that were never sent, of jobs whose leases are still to be ended. A probe holds its account just
+/// as long as its own lease: any other time is another replica's probe, or another pause.
 pub(super) async fn release_probes(
     conn: &mut PgConnection,
-    accounts: &[&str],
+    connection_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE feather.sync_accounts SET paused_until = now() WHERE account = ANY($1) AND pause_reason IS NOT NULL",
-        accounts as _
+        "UPDATE feather.sync_accounts a SET paused_until = now()
+         FROM feather.sync_jobs j
+         WHERE j.connection_id = ANY($1) AND j.account = a.account AND j.lease_until = a.paused_until
+           AND a.pause_reason IS NOT NULL",
+        connection_ids
     )
     .execute(conn)
     .await?;

@@ -5,6 +5,8 @@ use crate::domain::Next;
 use crate::domain::Outcome;
 use crate::domain::Phase;
 use crate::domain::settle::time_delta;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::store::account;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
@@ -59,7 +61,9 @@ impl Db {
         let result = within(async {
             let mut tx = session.begin().await?;
             let committed = write_batch(&mut tx, batch, worker, settle_deadline).await?;
+            reach(Point::BeforeCommit);
             tx.commit().await?;
+            reach(Point::Committed);
             Ok(committed)
         })
         .await;
@@ -76,6 +80,7 @@ async fn write_batch(
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
     let (now, locked) = job::lock(conn, &ids, &tokens).await?;
+    reach(Point::Locked);
     // By token: a batch may hold a late attempt and a newer one at the same connection.
     let held: HashSet<Uuid> = locked.iter().map(|job| job.lease_token).collect();
     let applied: Vec<&Finished> = batch
@@ -113,6 +118,7 @@ async fn write_batch(
         }
     }
     record(conn, &applied, worker, &tools, &due).await?;
+    reach(Point::Recorded);
     let done: Vec<_> = applied
         .iter()
         .filter(|f| f.verdict.next == Next::Done)
@@ -206,6 +212,7 @@ async fn write_snapshots(
         return Ok(HashMap::new());
     }
     let stale = snapshot::write_connections(conn, &writes).await?;
+    reach(Point::ConnectionsWritten);
     writes.retain(|write| !stale.contains(&write.snapshot.id));
     snapshot::write_tools(conn, &writes).await
 }

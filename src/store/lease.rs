@@ -4,6 +4,8 @@ use crate::domain::ErrorClass;
 use crate::domain::Job;
 use crate::domain::Outcome;
 use crate::domain::Phase;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::store::account;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
@@ -47,6 +49,9 @@ impl Db {
             let mut tx = session.begin().await?;
             let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
             let held: Vec<_> = held.iter().map(|job| job.connection_id).collect();
+            if jobs.iter().any(|job| job.probe) {
+                account::release_probes(&mut tx, &held).await?;
+            }
             sqlx::query!(
                 "UPDATE feather.sync_jobs
                  SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
@@ -55,16 +60,9 @@ impl Db {
             )
             .execute(&mut *tx)
             .await?;
-            // Of a lease that is lost, the probe is another replica's by now.
-            let probing: Vec<_> = jobs
-                .iter()
-                .filter(|job| job.probe && held.contains(&job.connection_id))
-                .map(|job| job.account.as_str())
-                .collect();
-            if !probing.is_empty() {
-                account::release_probes(&mut tx, &probing).await?;
-            }
+            reach(Point::Releasing);
             tx.commit().await?;
+            reach(Point::Released);
             Ok(())
         })
         .await;
@@ -154,7 +152,9 @@ impl Db {
                 .collect();
             attempt::record(&mut tx, &records).await?;
             job::update(&mut tx, &updates).await?;
+            reach(Point::Expiring);
             tx.commit().await?;
+            reach(Point::Expired);
             Ok(rows
                 .iter()
                 .map(|row| Expired {

@@ -3,6 +3,8 @@
 use crate::domain::Finished;
 use crate::domain::Job;
 use crate::domain::verdict;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::metrics::OfAccount;
 use crate::metrics::OfChange;
 use crate::store::Committed;
@@ -59,6 +61,7 @@ impl Worker {
                     None
                 };
             }
+            reach(Point::Gathered);
             self.note_uncommitted(finished.len());
             if !unstarted.is_empty() {
                 self.release(&unstarted, &abort).await;

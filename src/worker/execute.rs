@@ -7,6 +7,8 @@ use crate::domain::Job;
 use crate::domain::budget::FRESH_FOR;
 use crate::domain::verdict;
 use crate::domain::verdict::Verdict;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::metrics::OfAccount;
 use crate::metrics::OfCall;
 use crate::metrics::OfRequest;
@@ -58,7 +60,9 @@ impl Worker {
         let began = self.clock.now();
         account.note_sent(began);
         let kind = job.phase.call();
+        reach(Point::BeforeSend);
         let result = account.client.call(kind, job.connection_id).await;
+        reach(Point::Answered);
         let of_call = OfCall {
             account: account.name.to_string(),
             kind: kind.as_str(),

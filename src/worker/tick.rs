@@ -1,6 +1,8 @@
 //! One step of the loop: take in, claim, start.
 
 use crate::domain::Phase;
+use crate::failpoint::Point;
+use crate::failpoint::reach;
 use crate::metrics::OfAccount;
 use crate::store::Claim;
 use crate::store::ClaimRequest;
@@ -106,6 +108,9 @@ impl Worker {
             };
             running.looked_in_at = Some(now);
             tick.taken_in = taken.requests;
+            if taken.requests > 0 {
+                reach(Point::TakenIn);
+            }
             if let Some(due_in) = taken.next_due_in {
                 self.lock_agenda().note(self.clock.now() + due_in);
             }
@@ -149,6 +154,7 @@ impl Worker {
         } else {
             Phase::Finalize
         };
+        reach(Point::BeforeClaim);
         let asked_at = self.clock.now();
         let claim = self
             .db
@@ -189,6 +195,7 @@ impl Worker {
                 (0, Again::After(delay))
             }
             Claim::Jobs { jobs, budget_bound } => {
+                reach(Point::Claimed);
                 let claimed = jobs.len();
                 account.refresh_key(jobs.iter().any(|job| job.probe));
                 for job in jobs {

@@ -1,28 +1,55 @@
-//! Real processes, really killed.
+//! Real processes, really killed, stopped and terminated: at any moment, and at every failpoint.
+
+mod anytime;
+mod at_points;
+mod books;
+mod frozen;
+mod panicked;
+mod terminated;
 
 use crate::world::World;
-use crate::world::ids;
-use feather_sync::sim::Scenario;
+use feather_sync::failpoint::Point;
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
+use std::process::ExitStatus;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::NamedTempFile;
+
+/// Nothing here takes so long unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long leases are in these tests.
+const LEASE: Duration = Duration::from_secs(2);
 
 /// A daemon as a process of its own.
-struct Process(Child);
+struct Process {
+    child: Child,
+    log: NamedTempFile,
+}
 
 impl Process {
     fn start(world: &World) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_feather-sync"));
-        command
+        Self::armed(world, "")
+    }
+
+    /// With an order for its failpoints.
+    fn armed(world: &World, order: &str) -> Self {
+        let log = NamedTempFile::new().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_feather-sync"))
             .arg("run")
             .env_clear()
             .envs(world.env())
-            .stderr(Stdio::null());
-        Self(command.spawn().unwrap())
+            .env("FEATHER_SYNC_FAILPOINT", order)
+            .stderr(File::create(log.path()).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
                 .args(["-s", name, &pid])
@@ -31,12 +58,69 @@ impl Process {
                 .success()
         );
     }
+
+    /// In SQL: whether a job is leased to this process.
+    fn holds(&self) -> String {
+        format!("worker LIKE '%:{}:%'", self.child.id())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Waits until the log says this.
+    async fn until_log(&self, words: &str) {
+        let began = Instant::now();
+        while !self.log().contains(words) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "never said: {words}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it ends by itself.
+    async fn ended(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "still runs\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it has died at this very point.
+    async fn killed_at(&mut self, point: Point) {
+        let status = self.ended().await;
+        let log = self.log();
+        assert_eq!(status.signal(), Some(9), "{status}\n{log}");
+        let last = log.lines().last().unwrap_or_default();
+        let words = format!("failpoint {}: kill", point.as_str());
+        assert!(last.contains(&words), "{log}");
+    }
+
+    /// Waits until it has stopped itself at this point.
+    async fn stopped_at(&self, point: Point) {
+        self.until_log(&format!("failpoint {}: stop", point.as_str()))
+            .await;
+    }
+
+    /// Ends it as a service manager does.
+    async fn terminate(mut self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{status}\n{}", self.log());
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -44,89 +128,4 @@ fn short_leases(world: &mut World) {
     world.set("FEATHER_SYNC__WORKER__LEASE", "2s");
     world.set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "1500ms");
     world.set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_kill_with_calls_in_flight_nothing_is_lost_and_every_call_is_recorded() {
-    let mut world =
-        World::with(Scenario::from_toml("tools = 2\nlatency = \"30ms\"").unwrap()).await;
-    short_leases(&mut world);
-    let ids = ids(150);
-    world.enqueue(&ids).await;
-    for round in 1..=3 {
-        let process = Process::start(&world);
-        world
-            .until(&format!(
-                "SELECT count(*) >= {} FROM feather.connections",
-                round * 30
-            ))
-            .await;
-        process.signal("KILL");
-        drop(process);
-    }
-    let process = Process::start(&world);
-    world.until("SELECT count(*) = 150 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'").await;
-    drop(process);
-    for id in &ids {
-        let calls = world.sim.calls_for(*id).len() as i64;
-        let attempts: i64 = world
-            .value(&format!(
-                "SELECT count(*) FROM feather.sync_attempts WHERE connection_id = '{id}'"
-            ))
-            .await;
-        assert!(calls <= attempts, "{calls} calls, {attempts} attempts");
-        world.equals_truth(*id).await.unwrap();
-    }
-    let crashed: i64 = world
-        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
-        .await;
-    assert!(crashed > 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_stopped_past_its_lease_writes_nothing_when_it_goes_on() {
-    let mut world =
-        World::with(Scenario::from_toml("tools = 2\nlatency = \"200ms\"").unwrap()).await;
-    short_leases(&mut world);
-    let ids = ids(16);
-    let frozen = Process::start(&world);
-    world
-        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
-        .await;
-    world.enqueue(&ids).await;
-    world
-        .until("SELECT count(*) > 0 FROM feather.sync_jobs WHERE state = 'running'")
-        .await;
-    frozen.signal("STOP");
-    let other = Process::start(&world);
-    world.until("SELECT count(*) = 16 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'").await;
-    let before: i64 = world
-        .value("SELECT count(*) FROM feather.sync_attempts")
-        .await;
-    frozen.signal("CONT");
-    frozen.signal("TERM");
-    world
-        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
-        .await;
-    let after: i64 = world
-        .value("SELECT count(*) FROM feather.sync_attempts")
-        .await;
-    assert_eq!(before, after);
-    drop(other);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_during_work_ends_with_exit_code_0_and_burns_nothing() {
-    let world = World::with(Scenario::from_toml("tools = 2\nlatency = \"100ms\"").unwrap()).await;
-    let mut process = Process::start(&world);
-    world.enqueue(&ids(200)).await;
-    world
-        .until("SELECT count(*) > 10 FROM feather.connections")
-        .await;
-    process.signal("TERM");
-    assert_eq!(process.0.wait().unwrap().code(), Some(0));
-    let left: (i64, i32) = world
-        .row("SELECT count(*) FILTER (WHERE state <> 'pending'), max(attempt) FROM feather.sync_jobs")
-        .await;
-    assert_eq!(left, (0, 0));
 }

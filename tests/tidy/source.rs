@@ -16,7 +16,8 @@ const LAYERS: [&[&str]; 5] = [
 ];
 
 /// Modules that stand apart from the layers: what they may import, and the first row that may import them.
-const APART: [(&str, &[&str], usize); 3] = [
+const APART: [(&str, &[&str], usize); 4] = [
+    ("failpoint", &[], 1),
     ("lifecycle", &[], 2),
     ("telemetry", &["config"], 3),
     ("local_postgres", &[], 4),

@@ -1,0 +1,92 @@
+//! At any moment.
+
+use crate::killed::Process;
+use crate::killed::short_leases;
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Scenario;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_with_calls_in_flight_nothing_is_lost_and_every_call_is_recorded() {
+    let mut world =
+        World::with(Scenario::from_toml("tools = 2\nlatency = \"30ms\"").unwrap()).await;
+    short_leases(&mut world);
+    let ids = ids(150);
+    world.enqueue(&ids).await;
+    for round in 1..=3 {
+        let process = Process::start(&world);
+        world
+            .until(&format!(
+                "SELECT count(*) >= {} FROM feather.connections",
+                round * 30
+            ))
+            .await;
+        process.signal("KILL");
+        drop(process);
+    }
+    let process = Process::start(&world);
+    world.until("SELECT count(*) = 150 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'").await;
+    drop(process);
+    for id in &ids {
+        let calls = world.sim.calls_for(*id).len() as i64;
+        let attempts: i64 = world
+            .value(&format!(
+                "SELECT count(*) FROM feather.sync_attempts WHERE connection_id = '{id}'"
+            ))
+            .await;
+        assert!(calls <= attempts, "{calls} calls, {attempts} attempts");
+        world.equals_truth(*id).await.unwrap();
+    }
+    let crashed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert!(crashed > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stopped_past_its_lease_writes_nothing_when_it_goes_on() {
+    let mut world =
+        World::with(Scenario::from_toml("tools = 2\nlatency = \"200ms\"").unwrap()).await;
+    short_leases(&mut world);
+    let ids = ids(16);
+    let frozen = Process::start(&world);
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
+        .await;
+    world.enqueue(&ids).await;
+    world
+        .until("SELECT count(*) > 0 FROM feather.sync_jobs WHERE state = 'running'")
+        .await;
+    frozen.signal("STOP");
+    let other = Process::start(&world);
+    world.until("SELECT count(*) = 16 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'").await;
+    let before: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts")
+        .await;
+    frozen.signal("CONT");
+    frozen.signal("TERM");
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
+        .await;
+    let after: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts")
+        .await;
+    assert_eq!(before, after);
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_during_work_ends_with_exit_code_0_and_burns_nothing() {
+    let world = World::with(Scenario::from_toml("tools = 2\nlatency = \"100ms\"").unwrap()).await;
+    let mut process = Process::start(&world);
+    world.enqueue(&ids(200)).await;
+    world
+        .until("SELECT count(*) > 10 FROM feather.connections")
+        .await;
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(0));
+    let left: (i64, i32) = world
+        .row("SELECT count(*) FILTER (WHERE state <> 'pending'), max(attempt) FROM feather.sync_jobs")
+        .await;
+    assert_eq!(left, (0, 0));
+}
