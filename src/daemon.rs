@@ -24,6 +24,7 @@ use crate::store::Db;
 use crate::store::Remaining;
 use crate::store::SchemaState;
 use crate::store::StoreError;
+use crate::telemetry;
 use crate::worker::Account;
 use crate::worker::Worker;
 use std::sync::Arc;
@@ -158,7 +159,8 @@ pub async fn run_until(
     let worked = match ended {
         Ok(ended) => ended
             .and_then(std::convert::identity)
-            .map_err(|error| DaemonError::Internal(error.to_string())),
+            // A panic's message may quote whatever it stumbled over.
+            .map_err(|error| DaemonError::Internal(telemetry::blanked(&error.to_string()))),
         Err(_) => {
             tracing::error!(
                 "stopping although the database gives no answer; leases of what is not written will run out"

@@ -1,13 +1,23 @@
 //! Logging: tracing events to stderr, one line each, whatever they hold.
 //!
 //! Messages and fields may carry text from elsewhere (an answer of the API, a database's error), so control characters are
-//! escaped in every format: nobody can forge a line, or speak to the operator's terminal.
+//! escaped in every format: nobody can forge a line, or speak to the operator's terminal. Panics are events, too, and
+//! known secrets are blanked in every line as it is written: the last defence, after all that keeps them out of events.
 
+mod secrets;
+
+pub use secrets::blank_with;
+pub use secrets::blanked;
+
+use std::backtrace::Backtrace;
+use std::backtrace::BacktraceStatus;
 use std::env;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
+use std::thread;
 
 use tracing::Event;
 use tracing::Level;
@@ -28,8 +38,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config;
 use crate::config::ConfigError;
 use crate::config::LogFormat;
+use crate::telemetry::secrets::Blanked;
 
-/// Sends the process's tracing events to stderr from now on. Where that was already arranged, the first one stays.
+/// Sends the process's tracing events and panics to stderr from now on. Where that was already arranged, the first one stays.
 ///
 /// # Errors
 /// A `log.filter` that cannot be understood.
@@ -44,13 +55,28 @@ pub fn init(
         *colors &= env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     }
     let first = tracing_subscriber::registry()
-        .with(layer(style, io::stderr))
+        .with(layer(style, || Blanked(io::stderr())))
         .with(filter)
         .try_init();
     if first.is_err() {
         tracing::debug!("logging was set up before; its format and filter stay");
     }
+    // The usual words on a panic go to stderr as they are, line ends and secrets included.
+    std::panic::set_hook(Box::new(|panic| log_panic(panic)));
     Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("without a message");
+    let at = panic.location().map(ToString::to_string);
+    let thread = thread::current().name().map(str::to_owned);
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            tracing::error!(at, thread, %backtrace, "panicked: {message}");
+        }
+        _ => tracing::error!(at, thread, "panicked: {message}"),
+    }
 }
 
 /// Whether stderr leads into the systemd journal: what `init` wants to know as `under_journald`.

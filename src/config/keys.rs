@@ -6,6 +6,7 @@ pub(super) const KEYS: &[&str] = &[
     "database.max_connections",
     "database.listen_url",
     "database.prepared_statements",
+    "database.require_tls",
     "api.request_timeout",
     "api.connect_timeout",
     "api.max_body_bytes",

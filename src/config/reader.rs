@@ -21,6 +21,7 @@ use crate::config::Retry;
 use crate::config::Settle;
 use crate::config::Worker;
 use crate::config::account;
+use crate::config::database;
 use crate::config::layers::Layers;
 use crate::config::layers::Raw;
 use crate::config::layers::Setting;
@@ -79,12 +80,19 @@ impl<'a> Reader<'a> {
     }
 
     fn database(&mut self) -> Database {
-        let url = |raw: &Raw| value::text(raw).and_then(url::database_url);
+        let require_tls = self.get("database.require_tls", value::flag);
+        let env = self.env;
+        let url = |raw: &Raw| {
+            let written = value::text(raw)?;
+            url::database_url(written)?;
+            database::prepared(written, require_tls, env).map(SecretString::from)
+        };
         Database {
             url: self.optional("database.url", url),
             max_connections: self.count("database.max_connections", 2, 10_000),
             listen_url: self.optional("database.listen_url", url),
             prepared_statements: self.get("database.prepared_statements", value::flag),
+            require_tls,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Database {
     pub listen_url: Option<SecretString>,
     /// Whether statements may be prepared and kept.
     pub prepared_statements: bool,
+    /// Whether connections to another machine must be encrypted; the URLs are made to say so already.
+    pub require_tls: bool,
 }
 
 impl Database {

@@ -57,6 +57,7 @@ impl Page<'_> {
                 .map(|url| quoted(redacted_url(url))),
         );
         self.key("database.prepared_statements", database.prepared_statements);
+        self.key("database.require_tls", database.require_tls);
         self.line("\n[api]");
         self.key(
             "api.request_timeout",

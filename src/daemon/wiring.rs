@@ -10,6 +10,7 @@ use crate::feather::ClientSettings;
 use crate::feather::KeyReader;
 use crate::feather::Redactor;
 use crate::store::DbSettings;
+use crate::telemetry;
 use crate::worker::AccountSettings;
 use crate::worker::WorkerSettings;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClien
         .passwords()
         .iter()
         .for_each(|password| redactor.learn(password));
+    let blank = redactor.clone();
+    telemetry::blank_with(move |line| blank.redact_line(line));
     let accounts = config.accounts()?;
     let others = u32::try_from(accounts.len() - 1).unwrap_or(u32::MAX);
     // With several accounts each leaves the others a slot, so that one whose API hangs stops no other.

@@ -5,7 +5,12 @@ pub(super) struct StorableBody {
     bytes: Vec<u8>,
     /// Offsets of the replaced escapes, ascending.
     altered: Vec<usize>,
+    /// Offsets of blanked secrets, ascending.
+    blanked: Vec<usize>,
 }
+
+/// What is shorter may stand in an answer by chance.
+const SHORTEST_SECRET: usize = 16;
 
 const REPLACEMENT: &[u8; 6] = b"\\ufffd";
 
@@ -29,7 +34,23 @@ impl StorableBody {
                 break;
             }
         }
-        Self { bytes, altered }
+        Self {
+            bytes,
+            altered,
+            blanked: Vec::new(),
+        }
+    }
+
+    /// Blanks a secret wherever it stands, letter by letter so that offsets do not move.
+    pub(super) fn without(mut self, secret: &str) -> Self {
+        let text = std::str::from_utf8(&self.bytes).unwrap_or_default();
+        if secret.len() >= SHORTEST_SECRET {
+            self.blanked = text.match_indices(secret).map(|(at, _)| at).collect();
+        }
+        for at in &self.blanked {
+            self.bytes[*at..*at + secret.len()].fill(b'*');
+        }
+        self
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -38,12 +59,21 @@ impl StorableBody {
 
     /// Whether anything was replaced in `part`, a slice of this body's own text.
     pub(super) fn is_altered(&self, part: &str) -> bool {
-        if self.altered.is_empty() {
+        self.has_any(&self.altered, part)
+    }
+
+    /// Whether a secret was blanked in `part`, a slice of this body's own text.
+    pub(super) fn is_blanked(&self, part: &str) -> bool {
+        self.has_any(&self.blanked, part)
+    }
+
+    fn has_any(&self, offsets: &[usize], part: &str) -> bool {
+        if offsets.is_empty() {
             return false;
         }
         let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
-        let first = self.altered.partition_point(|at| *at < start);
-        self.altered
+        let first = offsets.partition_point(|at| *at < start);
+        offsets
             .get(first)
             .is_some_and(|at| *at < start + part.len())
     }
@@ -121,6 +151,18 @@ mod tests {
         let text = std::str::from_utf8(body.bytes()).unwrap();
         assert!(!body.is_altered(&text[5..8]));
         assert!(body.is_altered(&text[13..21]));
+    }
+
+    #[test]
+    fn a_secret_is_blanked_where_it_stands_and_nothing_moves() {
+        let secret = "fth_live_0123456789";
+        let text = format!(r#"{{"a":"x","b":"<{secret}>","c":"{secret}"}}"#);
+        let body = StorableBody::new(text.clone().into()).without(secret);
+        let blanked = std::str::from_utf8(body.bytes()).unwrap();
+        assert_eq!(blanked, text.replace(secret, "*******************"));
+        assert!(!body.is_blanked(&blanked[5..8]) && body.is_blanked(&blanked[13..35]));
+        let short = StorableBody::new(br#"{"tools":"anything"}"#.to_vec()).without("anything");
+        assert_eq!(short.bytes(), br#"{"tools":"anything"}"#);
     }
 
     proptest! {

@@ -150,7 +150,7 @@ impl ApiClient {
             )));
         }
         let body = self.read_body(response).await.map_err(with_answer)?;
-        let body = StorableBody::new(body);
+        let body = self.without_key(StorableBody::new(body));
         match wire::read_connection(&body, id) {
             Ok(snapshot) => Ok(Answer {
                 snapshot: Box::new(snapshot),
@@ -245,6 +245,15 @@ impl ApiClient {
             ErrorClass::Network
         };
         Failure::new(class, message)
+    }
+
+    /// An answer that gives our own key back is stored without it.
+    fn without_key(&self, body: StorableBody) -> StorableBody {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        match key.to_str() {
+            Ok(key) => body.without(key),
+            Err(_) => body,
+        }
     }
 
     fn request_id(&self, response: &Response) -> Option<String> {

@@ -41,10 +41,7 @@ pub(super) fn describe(
         ),
         None => {
             let target = headers.get(LOCATION).map_or_else(String::new, |to| {
-                format!(
-                    " to {}",
-                    redactor.redact(&String::from_utf8_lossy(to.as_bytes()))
-                )
+                format!(" to {}", redactor.excerpt(to.as_bytes(), EXCERPT_BYTES))
             });
             format!(
                 "HTTP {}{target}, not in the API's own words; body: {}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
-/// The secrets that this process knows. Clones share them.
+/// The secrets that this process knows, in each form in which they may come back. Clones share them.
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Arc<RwLock<Vec<SecretString>>>,
@@ -15,24 +15,41 @@ pub struct Redactor {
 /// Shorter "secrets" occur in ordinary text by chance; blanking them would only garble it.
 const SHORTEST: usize = 4;
 
+/// A database password like `postgres` would garble every line of the log.
+const SHORTEST_IN_LINES: usize = 12;
+
 impl Redactor {
     /// Adds a secret. Rotated ones stay known: an old answer may still name them.
     pub fn learn(&self, secret: &SecretString) {
-        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
-        let known = secrets
-            .iter()
-            .any(|s| s.expose_secret() == secret.expose_secret());
-        if !known && secret.expose_secret().len() >= SHORTEST {
-            secrets.push(secret.clone());
-            // One may be the beginning of another: blanked first, it would leave the rest of the longer one.
-            secrets.sort_by_key(|s| std::cmp::Reverse(s.expose_secret().len()));
+        if secret.expose_secret().len() < SHORTEST {
+            return;
         }
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        for form in forms(secret.expose_secret()) {
+            if !secrets.iter().any(|s| s.expose_secret() == form) {
+                secrets.push(SecretString::from(form));
+            }
+        }
+        // One may be the beginning of another: blanked first, it would leave the rest of the longer one.
+        secrets.sort_by_key(|s| std::cmp::Reverse(s.expose_secret().len()));
     }
 
     /// `text` with every known secret replaced by `***`.
     pub fn redact(&self, text: &str) -> String {
+        self.redact_from(SHORTEST, text)
+    }
+
+    /// A line of ours with every known secret replaced by `***` that is too long to be one of our own words.
+    pub fn redact_line(&self, line: &str) -> String {
+        self.redact_from(SHORTEST_IN_LINES, line)
+    }
+
+    fn redact_from(&self, shortest: usize, text: &str) -> String {
         let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
-        secrets.iter().fold(text.to_owned(), |text, secret| {
+        let long = secrets
+            .iter()
+            .filter(|secret| secret.expose_secret().len() >= shortest);
+        long.fold(text.to_owned(), |text, secret| {
             if text.contains(secret.expose_secret()) {
                 text.replace(secret.expose_secret(), "***")
             } else {
@@ -59,7 +76,7 @@ impl Redactor {
         // All of it: each secret that is blanked makes room for what follows, be it the start of another.
         let mut text = self
             .redact(&String::from_utf8_lossy(body))
-            .replace('\0', "\u{fffd}");
+            .replace(speaks_to_a_terminal, "\u{fffd}");
         text.truncate(self.without_begun_secret(&text));
         let end = (0..=limit.min(text.len()))
             .rev()
@@ -68,6 +85,61 @@ impl Redactor {
         text.truncate(end);
         text
     }
+}
+
+/// Control characters, but for those that only lay out text.
+fn speaks_to_a_terminal(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+}
+
+/// A secret as it is, and as a server or proxy may give it back: percent-encoded, or inside of something in base64.
+fn forms(secret: &str) -> Vec<String> {
+    let percent = |hex: fn(u8) -> String| {
+        secret.bytes().fold(String::new(), |mut text, byte| {
+            match byte {
+                b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+                _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+                _ => text.push_str(&hex(byte)),
+            }
+            text
+        })
+    };
+    let mut forms = vec![
+        secret.to_owned(),
+        percent(|byte| format!("%{byte:02X}")),
+        percent(|byte| format!("%{byte:02x}")),
+    ];
+    // What stands before it shifts it by 0, 1 or 2 bytes against base64's groups of three.
+    for shift in 0..3 {
+        forms.push(in_base64(secret, shift, *b"+/"));
+        forms.push(in_base64(secret, shift, *b"-_"));
+    }
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms
+}
+
+/// The characters that stand for `secret` alone where it begins `shift` bytes after a group of three.
+fn in_base64(secret: &str, shift: usize, last: [u8; 2]) -> String {
+    let digits: Vec<u8> = (b'A'..=b'Z')
+        .chain(b'a'..=b'z')
+        .chain(b'0'..=b'9')
+        .chain(last)
+        .collect();
+    let bit = |at: usize| {
+        let byte = secret.as_bytes().get(at / 8).copied().unwrap_or_default();
+        usize::from(byte >> (7 - at % 8) & 1)
+    };
+    // Six bits a character; those that share bits with a neighbour of the secret are not its own.
+    let begin = (6 - shift * 8 % 6) % 6;
+    let count = (secret.len() * 8 - begin) / 6;
+    (0..count)
+        .map(|index| {
+            let value = (0..6).fold(0, |value, offset| {
+                value << 1 | bit(begin + index * 6 + offset)
+            });
+            char::from(digits[value])
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -83,6 +155,15 @@ mod tests {
     #[test]
     fn a_known_secret_is_blanked() {
         assert_eq!(redactor().redact("key fth_live_secret!"), "key ***!");
+    }
+
+    #[test]
+    fn a_line_of_ours_keeps_words_that_a_short_password_equals() {
+        let redactor = redactor();
+        redactor.learn(&SecretString::from("postgres"));
+        let line = "postgres refuses fth_live_secret";
+        assert_eq!(redactor.redact_line(line), "postgres refuses ***");
+        assert_eq!(redactor.redact(line), "*** refuses ***");
     }
 
     #[test]
@@ -118,8 +199,38 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_blanked_in_other_spellings_too() {
+        let secret = "Fth+live/s3cr=t~";
+        let redactor = Redactor::default();
+        redactor.learn(&SecretString::from(secret));
+        for spelled in [
+            "Fth%2Blive%2Fs3cr%3Dt~",
+            "Fth%2blive%2fs3cr%3dt~",
+            // Alone; behind "x-api-key:"; behind "u:", as in Basic; behind "key=", with more after each.
+            "RnRoK2xpdmUvczNjcj10fg",
+            "eC1hcGkta2V5OkZ0aCtsaXZlL3MzY3I9dH4K",
+            "dTpGdGgrbGl2ZS9zM2NyPXR+",
+            "dTpGdGgrbGl2ZS9zM2NyPXR-",
+            "a2V5PUZ0aCtsaXZlL3MzY3I9dH4h",
+        ] {
+            let blanked = redactor.redact(spelled);
+            assert!(blanked.contains("***"), "{spelled}: {blanked}");
+            // What is left shares bits with its neighbours: two characters at either end at most.
+            let rest = blanked.replace("***", "");
+            assert!(
+                rest.len() <= spelled.len().saturating_sub(20),
+                "{spelled}: {blanked}"
+            );
+        }
+    }
+
+    #[test]
     fn an_excerpt_can_be_stored_and_ends_at_a_character() {
         assert_eq!(redactor().excerpt(b"a\0b", 9), "a\u{fffd}b");
+        assert_eq!(
+            redactor().excerpt(b"a\x1b[31m\tb\r\n\x07\xc2\x9b", 99),
+            "a\u{fffd}[31m\tb\r\n\u{fffd}\u{fffd}"
+        );
         assert_eq!(redactor().excerpt("aé".as_bytes(), 2), "a");
     }
 }

@@ -241,6 +241,16 @@ impl<'a> Fields<'a> {
     /// Names the fields in which something had to be replaced; what is left over was in a field's name.
     fn note_alterations(&mut self) {
         const WHAT: &str = "\\u0000 or a lone surrogate was replaced by U+FFFD";
+        if self.body.is_blanked(self.text) {
+            let blanked = self
+                .raw
+                .iter()
+                .filter(|(_, raw)| self.body.is_blanked(raw.get()));
+            self.warnings.extend(blanked.map(|(name, _)| Warning {
+                field: name.clone(),
+                what: "the API key in it was blanked",
+            }));
+        }
         if !self.body.is_altered(self.text) {
             return;
         }

@@ -111,8 +111,10 @@ impl From<sqlx::Error> for StoreError {
                 of_code(error.code().as_deref().unwrap_or_default(), message)
             }
             sqlx::Error::Configuration(error) => Self::Url(error.to_string()),
-            sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
-            sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
+            sqlx::Error::Io(error) => Self::Unavailable(of_io(&error)),
+            sqlx::Error::Tls(error) => Self::Unavailable(format!(
+                "TLS: {error}; turn `ssl` on in the server, or see database.require_tls"
+            )),
             sqlx::Error::PoolTimedOut => {
                 Self::Unavailable("no connection became free in time".into())
             }
@@ -121,6 +123,18 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Encode(error) => Self::Data(error.to_string()),
             error => Self::Other(error.to_string()),
         }
+    }
+}
+
+/// What the connection says, and what to do about a certificate that is not accepted.
+fn of_io(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(why)) => format!(
+            "TLS: the server's certificate is not accepted ({why}); correct the host's name in database.url, or name the \
+             file of the server's CA there: sslrootcert=FILE"
+        ),
+        _ => error.to_string(),
     }
 }
 

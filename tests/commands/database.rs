@@ -4,6 +4,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use feather_sync::local_postgres::LocalPostgres;
 use sqlx::Connection;
@@ -102,6 +104,16 @@ impl Database {
         let mut rows = self.rows(query);
         assert_eq!(rows.len(), 1, "{query}: {rows:?}");
         rows.remove(0).remove(0)
+    }
+
+    /// Waits until a query's one value is true.
+    #[track_caller]
+    pub(crate) fn until(&self, query: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.value(query) != "t" {
+            assert!(Instant::now() < deadline, "still not: {query}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What Postgres says when it refuses these statements.

@@ -8,6 +8,7 @@
 )]
 
 mod actions;
+mod certificates;
 mod comments;
 mod configuration;
 mod database;
@@ -22,3 +23,4 @@ mod refusals;
 mod requests;
 mod run;
 mod sim;
+mod tls;

@@ -17,20 +17,21 @@ use crate::config::keys::KEYS;
 const OTHER_VALUES: &[(&str, &str, &str)] = &[
     (
         "database.url",
-        "postgres://u@other/d",
-        "url = \"postgres://u@other/d\"",
+        "postgres://u@localhost/d",
+        "url = \"postgres://u@localhost/d\"",
     ),
     ("database.max_connections", "7", "max_connections = 7"),
     (
         "database.listen_url",
-        "postgres://u@direct/d",
-        "listen_url = \"postgres://u@direct/d\"",
+        "postgres://u@127.0.0.1/d",
+        "listen_url = \"postgres://u@127.0.0.1/d\"",
     ),
     (
         "database.prepared_statements",
         "false",
         "prepared_statements = false",
     ),
+    ("database.require_tls", "false", "require_tls = false"),
     ("api.request_timeout", "31s", "request_timeout = \"31s\""),
     ("api.connect_timeout", "6s", "connect_timeout = \"6s\""),
     ("api.max_body_bytes", "2MiB", "max_body_bytes = 2097152"),

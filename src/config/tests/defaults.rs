@@ -42,9 +42,10 @@ fn the_defaults_are_what_people_count_on() {
     assert_eq!(
         (
             config.database.max_connections,
-            config.database.prepared_statements
+            config.database.prepared_statements,
+            config.database.require_tls
         ),
-        (5, true)
+        (5, true, true)
     );
     assert_eq!(
         (config.api.request_timeout, config.api.connect_timeout),

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::load_env;
@@ -144,6 +145,44 @@ fn small_values_are_fine() {
                  [admin]\nlisten = '127.0.0.1:0'\n[accounts.a]\nrequests_per_minute = 1\nmax_in_flight = 1";
     let config = load_file(small).unwrap();
     assert_eq!(config.reconcile.interval, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_database_elsewhere_without_tls_is_refused_wherever_its_url_comes_from() {
+    let plain = "postgres://u:hunter2@db/d?sslmode=disable";
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("database-url"), plain).unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let refused = [
+        load_env([("DATABASE_URL", plain)]),
+        load_env([("FEATHER_SYNC__DATABASE__URL", plain)]),
+        load_env([("FEATHER_SYNC__DATABASE__LISTEN_URL", plain)]),
+        load_env([("CREDENTIALS_DIRECTORY", directory)]),
+        load_file(&format!("[database]\nurl = '{plain}'")),
+        load_file(&format!("[database]\nlisten_url = '{plain}'")),
+        load_env([
+            ("DATABASE_URL", "postgres://u:hunter2@db/d"),
+            ("PGSSLMODE", "prefer"),
+        ]),
+    ];
+    for result in refused {
+        let why = refusal(result);
+        assert!(
+            why.contains("url` leads to db, and")
+                && why.contains("verify-full")
+                && why.contains("require_tls = false")
+                && !why.contains("hunter2"),
+            "{why}"
+        );
+    }
+    let trusted = load_env([
+        ("DATABASE_URL", plain),
+        ("FEATHER_SYNC__DATABASE__LISTEN_URL", plain),
+        ("FEATHER_SYNC__DATABASE__REQUIRE_TLS", "false"),
+    ])
+    .unwrap();
+    assert_eq!(trusted.database_url().unwrap().expose_secret(), plain);
+    assert_eq!(trusted.listen_url().unwrap().expose_secret(), plain);
 }
 
 #[test]

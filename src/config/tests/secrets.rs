@@ -79,7 +79,8 @@ fn no_secret_is_shown_anywhere() {
         assert!(!text.contains("hunter2"), "{text}");
     }
     assert!(
-        shown.contains("url = \"postgres://u:***@h/d\"") && shown.contains("f.toml:2"),
+        shown.contains("url = \"postgres://u:***@h/d?sslmode=verify-full\"")
+            && shown.contains("f.toml:2"),
         "{shown}"
     );
     assert!(

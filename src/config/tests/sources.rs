@@ -20,10 +20,10 @@ fn each_source_beats_the_one_before() {
     let folder = TempDir::new().unwrap();
     fs::write(
         folder.path().join("database-url"),
-        "postgres://credential/d\n",
+        "postgres://localhost/credential\n",
     )
     .unwrap();
-    let file = "[database]\nurl = 'postgres://file/d'";
+    let file = "[database]\nurl = 'postgres://localhost/file'";
     let url = |env: &Env| {
         load_file_and_env(file, env)
             .unwrap()
@@ -33,13 +33,22 @@ fn each_source_beats_the_one_before() {
             .to_owned()
     };
     let credentials = ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap());
-    let short = ("DATABASE_URL", "postgres://short/d");
-    let long = ("FEATHER_SYNC__DATABASE__URL", "postgres://long/d");
-    assert_eq!(url(&env([])), "postgres://file/d");
-    assert_eq!(url(&env([credentials])), "postgres://credential/d");
-    assert_eq!(url(&env([credentials, short])), "postgres://short/d");
-    assert_eq!(url(&env([credentials, short, long])), "postgres://long/d");
-    assert_eq!(url(&env([("DATABASE_URL", "")])), "postgres://file/d");
+    let short = ("DATABASE_URL", "postgres://localhost/short");
+    let long = ("FEATHER_SYNC__DATABASE__URL", "postgres://localhost/long");
+    assert_eq!(url(&env([])), "postgres://localhost/file");
+    assert_eq!(url(&env([credentials])), "postgres://localhost/credential");
+    assert_eq!(
+        url(&env([credentials, short])),
+        "postgres://localhost/short"
+    );
+    assert_eq!(
+        url(&env([credentials, short, long])),
+        "postgres://localhost/long"
+    );
+    assert_eq!(
+        url(&env([("DATABASE_URL", "")])),
+        "postgres://localhost/file"
+    );
 }
 
 #[test]

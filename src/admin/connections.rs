@@ -1,0 +1,57 @@
+//! Connections to the admin listener, none of which can hold it up: bounded in number, in time and in what they send.
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// At the same time; more wait to be accepted.
+const MOST: usize = 128;
+/// For the head of a request, waiting for it on an open connection included.
+const HEAD: Duration = Duration::from_secs(5);
+/// For a connection as a whole: whoever reads too slowly loses it.
+const WHOLE: Duration = Duration::from_secs(60);
+/// Read of a request's head before it is refused (431).
+const HEAD_BYTES: usize = 16 * 1024;
+/// Headers of a request before it is refused (431).
+const HEADERS: usize = 64;
+/// Between tries while the system is out of file descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Accepts until dropped, which ends every connection.
+pub(super) async fn accept(listener: TcpListener, router: Router) {
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if open.len() < MOST => match accepted {
+                Ok((stream, _)) => {
+                    open.spawn(converse(stream, router.clone()));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection to the admin listener could not be accepted");
+                    tokio::time::sleep(BREATH).await;
+                }
+            },
+            Some(_) = open.join_next() => {}
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(WHOLE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin listener broke"),
+        Err(_) => tracing::debug!("a connection to the admin listener took too long"),
+    }
+}
