@@ -74,7 +74,9 @@ mod tests {
     /// The most that was drawn in any minute.
     fn busiest_minute(draws: &[(f64, f64)]) -> f64 {
         let windows = draws.iter().map(|(start, _)| {
-            let within = draws.iter().filter(|(at, _)| at >= start && *at <= start + 60.0);
+            let within = draws
+                .iter()
+                .filter(|(at, _)| at >= start && *at <= start + 60.0);
             within.map(|(_, n)| n).sum()
         });
         windows.fold(0.0, f64::max)

@@ -180,9 +180,9 @@ mod tests {
                     refusals += 1;
                     AccountWord::Refused {
                         class: ErrorClass::RateLimited,
-                        delay: self.tells.then(|| {
-                            Duration::from_millis(left.max(1_000).unsigned_abs())
-                        }),
+                        delay: self
+                            .tells
+                            .then(|| Duration::from_millis(left.max(1_000).unsigned_abs())),
                     }
                 };
                 let after = pause_after(self.pause, &word, probe, now);
@@ -197,7 +197,8 @@ mod tests {
 
         /// Calls of this step; returns how many were accepted.
         fn send(&mut self) -> usize {
-            let budget = Budget::per_minute(CONFIGURED).at_pace(self.pace.share_at(Self::at(self.now)));
+            let budget =
+                Budget::per_minute(CONFIGURED).at_pace(self.pace.share_at(Self::at(self.now)));
             self.tokens = (self.tokens + budget.rate * STEP_MS as f64 / 1_000.0).min(budget.burst);
             let most = match self.pause {
                 Some(pause) if self.probing || pause.until > Self::at(self.now) => 0.0,
@@ -240,7 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn of_a_lower_true_limit_most_is_used_with_few_refusals_and_all_of_it_again_when_it_is_lifted() {
+    fn of_a_lower_true_limit_most_is_used_with_few_refusals_and_all_of_it_again_when_it_is_lifted()
+    {
         for sliding in [false, true] {
             for tells in [false, true] {
                 for limit in [120, 300, 540] {

@@ -1,6 +1,7 @@
 //! One job, from claim to verdict. No database connection is held.
 
 use crate::domain::Answer;
+use crate::domain::ErrorClass;
 use crate::domain::Failure;
 use crate::domain::Finished;
 use crate::domain::Job;
@@ -59,6 +60,11 @@ impl Worker {
         account.note_sent(began);
         let kind = job.phase.call();
         let result = account.client.call(kind, job.connection_id).await;
+        if let Err(failure) = &result
+            && failure.class == ErrorClass::Auth
+        {
+            account.note_pause();
+        }
         let of_call = OfCall {
             account: account.name.to_string(),
             kind: kind.as_str(),
