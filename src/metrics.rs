@@ -85,6 +85,7 @@ pub struct Metrics {
     pub time_to_sync_seconds: Histograms<OfAccount>,
     pub in_flight: Family<OfAccount, Gauge>,
     pub account_paused: Family<OfPause, Gauge>,
+    pub account_pace: Family<OfAccount, FloatGauge>,
     pub rate_budget_used_ratio: Family<OfAccount, FloatGauge>,
     pub rate_wait_seconds: Family<OfAccount, FloatCounter>,
     pub tools_changed: Family<OfChange, Counter>,
@@ -164,6 +165,11 @@ impl Metrics {
                 "1 while the account is paused for this reason",
                 Family::default()
             ),
+            account_pace: register!(
+                "account_pace",
+                "Part of requests_per_minute that is drawn; below 1 after refusals, until it has climbed back",
+                Family::default()
+            ),
             rate_budget_used_ratio: register!(
                 "rate_budget_used_ratio",
                 "Calls of this process in the last 60 s as a part of requests_per_minute",
@@ -226,6 +232,7 @@ impl Metrics {
         begin(&self.queue_oldest_due_seconds, of_account());
         begin(&self.time_to_sync_seconds, of_account());
         begin(&self.in_flight, of_account());
+        self.account_pace.get_or_create(&of_account()).set(1.0);
         begin(&self.rate_budget_used_ratio, of_account());
         begin(&self.rate_wait_seconds, of_account());
         for phase in Phase::ALL.map(Phase::as_str) {
@@ -341,6 +348,7 @@ mod tests {
             "time_to_sync_seconds_bucket{",
             "in_flight{",
             "account_paused{account=\"default\",reason=\"auth\"}",
+            "account_pace{account=\"default\"} 1.0",
             "rate_budget_used_ratio{",
             "rate_wait_seconds_total{",
             "tools_changed_total{account=\"default\",change=\"removed\"}",

@@ -182,6 +182,11 @@ impl Sim {
         *lock(&self.upstream.keys) = keys;
     }
 
+    /// Replaces the request limit; what was counted so far is forgotten.
+    pub fn set_limit(&self, limit: Option<Limit>) {
+        self.upstream.set_limit(limit);
+    }
+
     /// Edits the truth, as something happening upstream does; `updated_at` moves with it. Fields that
     /// are set stay so until edited again; fields that are taken away are gone. Tools are recognised
     /// by `id`; what an added one lacks is made up

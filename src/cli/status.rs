@@ -185,7 +185,7 @@ fn accounts(accounts: &[AccountRow]) -> String {
         vec![
             harmless(&row.account),
             or_dash(row.requests_per_minute, |limit| limit.to_string()),
-            pauses(row),
+            state(row),
         ]
     });
     format!(
@@ -194,11 +194,11 @@ fn accounts(accounts: &[AccountRow]) -> String {
     )
 }
 
-fn pauses(row: &AccountRow) -> String {
-    let mut pauses = Vec::new();
+fn state(row: &AccountRow) -> String {
+    let mut states = Vec::new();
     if let Some(since) = row.operator_paused_at {
         let by = row.operator_paused_by.as_deref().unwrap_or("an operator");
-        pauses.push(format!("paused by {} since {}", harmless(by), time(since)));
+        states.push(format!("paused by {} since {}", harmless(by), time(since)));
     }
     if let Some(reason) = &row.pause_reason {
         let next = or_dash(row.paused_until, time);
@@ -206,13 +206,20 @@ fn pauses(row: &AccountRow) -> String {
             .pause_error
             .as_deref()
             .map_or_else(String::new, |error| format!(": {}", short(error)));
-        pauses.push(format!(
+        states.push(format!(
             "{} by the API, next try {next}{error}",
             harmless(reason)
         ));
     }
-    match (pauses.is_empty(), row.requests_per_minute) {
-        (false, _) => pauses.join("; "),
+    // Rounded down: 100 % is for those that are not held back at all.
+    if row.pace < 1.0 {
+        states.push(format!(
+            "held to {:.0} % of its limit after refusals, climbing back",
+            (row.pace * 100.0).floor()
+        ));
+    }
+    match (states.is_empty(), row.requests_per_minute) {
+        (false, _) => states.join("; "),
         (true, Some(_)) => "works".to_owned(),
         (true, None) => "no daemon has been configured with it yet".to_owned(),
     }

@@ -124,6 +124,8 @@ pub struct Failure {
     pub message: String,
     /// Status code of the answer, if there was one.
     pub http_status: Option<u16>,
+    /// The answer was the API's own: an ErrorResponse, not a proxy's page.
+    pub own_words: bool,
     /// What the server said about trying again.
     pub hint: ServerHint,
     /// `x-request-id` of the answer.
@@ -137,6 +139,7 @@ impl Failure {
             class,
             message: message.into(),
             http_status: None,
+            own_words: false,
             hint: ServerHint::default(),
             upstream_request_id: None,
         }

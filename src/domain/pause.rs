@@ -7,8 +7,9 @@ use chrono::DateTime;
 use chrono::Utc;
 use std::time::Duration;
 
-/// A server that asks for no delay at all is still not asked again at once.
+/// A server that asks for no delay at all is still not asked again at once, and ever later where it refuses again.
 const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Why the API keeps an account from working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,14 @@ impl PauseReason {
     }
 
     fn pause(self, step: u32) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(60);
-        let doublings = step.saturating_sub(1).min(8);
-        self.first().saturating_mul(1 << doublings).min(LONGEST)
+        grown(self.first(), step)
     }
+}
+
+/// `first`, doubled with every step after the first one, up to the longest.
+fn grown(first: Duration, step: u32) -> Duration {
+    let doublings = step.saturating_sub(1).min(8);
+    first.saturating_mul(1 << doublings).min(LONGEST)
 }
 
 /// A pause of an account. After `until`, one call at a time probes whether it works again.
@@ -77,9 +82,7 @@ pub fn pause_after(
                 _ => PauseReason::RateLimited,
             };
             // A revoked key is not cured by waiting as long as some proxy suggests: probes keep their rhythm.
-            let asked = delay
-                .filter(|_| reason == PauseReason::RateLimited)
-                .map(|asked| asked.max(SHORTEST));
+            let asked = delay.filter(|_| reason == PauseReason::RateLimited);
             match current {
                 Some(pause) if !probe => Some(Pause {
                     reason: if pause.reason == PauseReason::Auth {
@@ -88,13 +91,17 @@ pub fn pause_after(
                         reason
                     },
                     until: asked.map_or(pause.until, |asked| {
-                        pause.until.max(now + time_delta(asked))
+                        pause.until.max(now + time_delta(asked.max(SHORTEST)))
                     }),
                     step: pause.step,
                 }),
                 _ => {
                     let step = current.map_or(0, |pause| pause.step).saturating_add(1);
-                    let delay = asked.unwrap_or_else(|| reason.pause(step));
+                    let delay = match asked {
+                        Some(asked) if asked < SHORTEST => grown(SHORTEST, step),
+                        Some(asked) => asked,
+                        None => reason.pause(step),
+                    };
                     Some(Pause {
                         reason,
                         until: now + time_delta(delay),
@@ -168,6 +175,21 @@ mod tests {
             waits.push(seconds(pause, time(0)));
         }
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn a_server_that_says_at_once_and_refuses_again_is_asked_ever_later() {
+        let (mut pause, mut waits) = (None, Vec::new());
+        for _ in 0..8 {
+            pause = pause_after(
+                pause,
+                &refused(ErrorClass::RateLimited, Some(0)),
+                true,
+                time(0),
+            );
+            waits.push(seconds(pause, time(0)));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]

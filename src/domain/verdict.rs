@@ -315,7 +315,11 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         ErrorClass::Forbidden
         | ErrorClass::NotFound
         | ErrorClass::InvalidRequest
-        | ErrorClass::Conflict => AccountWord::Works,
+        | ErrorClass::Conflict
+            if failure.own_words =>
+        {
+            AccountWord::Works
+        }
         _ if failure.http_status.is_some() => AccountWord::Answered,
         _ => AccountWord::Silent,
     };

@@ -107,14 +107,16 @@ impl ApiClient {
         })
     }
 
-    /// Reads the key anew, as after a rotation. On failure the old one stays.
+    /// Reads the key anew, as after a rotation, and returns whether it is another. On failure the old one stays.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn reload_key(&self) -> Result<(), ClientError> {
+    pub fn reload_key(&self) -> Result<bool, ClientError> {
         let key = header(&self.read_key, &self.redactor)?;
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
-        Ok(())
+        let mut current = self.key.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *current != key;
+        *current = key;
+        Ok(changed)
     }
 
     /// Makes one call about one connection.

@@ -60,6 +60,7 @@ pub(super) fn describe(
                 .or_else(|| retry_after(headers, SystemTime::now())),
         },
         http_status: Some(status.as_u16()),
+        own_words: api_error.is_some(),
         ..Failure::new(
             ErrorClass::of_status(status.as_u16(), api_error.is_some()),
             message,

@@ -37,7 +37,7 @@ pub(super) struct Upstream {
     pub(super) arrived: watch::Sender<u64>,
     world: Mutex<World>,
     rules: Mutex<Rules>,
-    limiter: Option<Mutex<Limiter>>,
+    limiter: Mutex<Option<Limiter>>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl Upstream {
                 list: scenario.faults.clone().into(),
                 edition: 0,
             }),
-            limiter: scenario.limit.clone().map(Limiter::new).map(Mutex::new),
+            limiter: Mutex::new(scenario.limit.clone().map(Limiter::new)),
             scenario,
         }
     }
@@ -97,6 +97,10 @@ impl Upstream {
         let mut rules = lock(&self.rules);
         rules.list = list.into();
         rules.edition += 1;
+    }
+
+    pub(super) fn set_limit(&self, limit: Option<Limit>) {
+        *lock(&self.limiter) = limit.map(Limiter::new);
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -122,8 +126,8 @@ impl Upstream {
         let key = request.headers.get("x-api-key").cloned();
         let since_start = self.clock.since_start();
         let welcome = self.accepts(key.as_ref());
-        let limit = match &self.limiter {
-            Some(limiter) if welcome => lock(limiter).admit(since_start).err(),
+        let limit = match &mut *lock(&self.limiter) {
+            Some(limiter) if welcome => limiter.admit(since_start).err(),
             _ => None,
         };
         let id = route.id();

@@ -2,8 +2,10 @@
 
 use crate::domain::AccountName;
 use crate::domain::AccountWord;
+use crate::domain::ErrorClass;
 use crate::domain::Finished;
 use crate::domain::Next;
+use crate::domain::Pace;
 use crate::domain::Pause;
 use crate::domain::PauseReason;
 use crate::domain::pause::pause_after;
@@ -24,6 +26,8 @@ pub struct AccountRow {
     pub account: String,
     /// Limit as last configured.
     pub requests_per_minute: Option<i32>,
+    /// The part of the limit that is drawn, in `0.0..=1.0`; below 1 after refusals, until it has climbed back.
+    pub pace: f64,
     /// `auth` or `rate_limited` while the API keeps it from working.
     pub pause_reason: Option<String>,
     /// When the next probe may go out.
@@ -62,12 +66,14 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
-            INSERT INTO feather.sync_accounts (account, requests_per_minute, configured_at)
+            INSERT INTO feather.sync_accounts AS a (account, requests_per_minute, configured_at)
             SELECT account, requests_per_minute, now()
             FROM unnest($1::text[], $2::int[]) AS v (account, requests_per_minute)
             ORDER BY account
             ON CONFLICT (account) DO UPDATE
-            SET requests_per_minute = excluded.requests_per_minute, configured_at = excluded.configured_at
+            SET requests_per_minute = excluded.requests_per_minute, configured_at = excluded.configured_at,
+                -- What was learned is a part of the old limit.
+                pace = CASE WHEN a.requests_per_minute = excluded.requests_per_minute THEN a.pace ELSE 1 END
             "#,
             &names as _,
             &limits
@@ -82,14 +88,30 @@ impl Db {
     /// When the database fails.
     pub async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
         let mut session = self.session().await?;
-        let query = sqlx::query_as!(
-            AccountRow,
-            "SELECT account, requests_per_minute, pause_reason, paused_until, pause_error, operator_paused_at,
-                    operator_paused_by
-             FROM feather.sync_accounts ORDER BY account"
+        let query = sqlx::query!(
+            r#"SELECT account, requests_per_minute, pace, pace_at, now() AS "now!", pause_reason, paused_until,
+                      pause_error, operator_paused_at, operator_paused_by
+               FROM feather.sync_accounts ORDER BY account"#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
-        session.settle(result)
+        let rows = session.settle(result)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AccountRow {
+                pace: Pace {
+                    share: row.pace,
+                    since: row.pace_at,
+                }
+                .share_at(row.now),
+                account: row.account,
+                requests_per_minute: row.requests_per_minute,
+                pause_reason: row.pause_reason,
+                paused_until: row.paused_until,
+                pause_error: row.pause_error,
+                operator_paused_at: row.operator_paused_at,
+                operator_paused_by: row.operator_paused_by,
+            })
+            .collect())
     }
 
     /// Pauses an account until it is resumed, restarts included. Calls under way finish. Returns whether it was
@@ -170,7 +192,8 @@ pub(super) async fn apply_words(
     let mut paused_until = HashMap::new();
     for (account, words) in telling {
         let row = sqlx::query!(
-            "SELECT pause_reason, paused_until, pause_step FROM feather.sync_accounts WHERE account = $1 FOR UPDATE",
+            "SELECT pause_reason, paused_until, pause_step, pace, pace_at FROM feather.sync_accounts
+             WHERE account = $1 FOR UPDATE",
             account.as_str()
         )
         .fetch_optional(&mut *conn)
@@ -198,6 +221,15 @@ pub(super) async fn apply_words(
                 _ => pause_after(pause, &finished.verdict.account, finished.job.probe, now),
             }
         });
+        let pace = Pace {
+            share: row.pace,
+            since: row.pace_at,
+        };
+        let pace = words
+            .iter()
+            .filter(|f| f.verdict.class == Some(ErrorClass::RateLimited) && !f.job.probe)
+            .fold(pace, |pace, f| pace.refused(f.job.started_at, now))
+            .held(before, after, now);
         let error = words
             .iter()
             .rev()
@@ -205,14 +237,16 @@ pub(super) async fn apply_words(
             .and_then(|f| f.verdict.error.as_deref());
         sqlx::query!(
             "UPDATE feather.sync_accounts
-             SET pause_reason = $2, paused_until = $3, pause_step = $4,
+             SET pause_reason = $2, paused_until = $3, pause_step = $4, pace = $6, pace_at = $7,
                  pause_error = CASE WHEN $2::text IS NULL THEN NULL ELSE COALESCE($5, pause_error) END
              WHERE account = $1",
             account.as_str(),
             after.map(|pause| pause.reason.as_str()),
             after.map(|pause| pause.until),
             after.map_or(0, |pause| super::signed(pause.step)),
-            error
+            error,
+            pace.share,
+            pace.since
         )
         .execute(&mut *conn)
         .await?;

@@ -6,6 +6,7 @@ use crate::domain::Job;
 use crate::domain::Phase;
 use crate::domain::Sighting;
 use crate::domain::StoredSync;
+use crate::domain::pace::CLIMB_PER_SECOND;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
@@ -18,7 +19,7 @@ pub struct ClaimRequest<'a> {
     pub account: &'a AccountName,
     /// At most so many.
     pub slots: u32,
-    /// The account's budget.
+    /// The account's budget, whole.
     pub budget: Budget,
     /// How long the lease lasts.
     pub lease: Duration,
@@ -70,9 +71,8 @@ impl Db {
                                    AND j.priority > l.priority)
                 FROM lanes l WHERE l.priority IS NOT NULL
             ), account AS MATERIALIZED (
-                SELECT a.account, a.pause_reason, a.operator_paused_at,
-                       GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for,
-                       LEAST($3, a.tokens + $4::float8 * GREATEST(EXTRACT(epoch FROM now() - a.tokens_at)::float8, 0)) AS tokens
+                SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
+                       a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 WHERE a.account = $1
                   AND EXISTS (SELECT FROM lanes l WHERE l.priority IS NOT NULL
@@ -80,15 +80,33 @@ impl Db {
                                           WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending'
                                             AND j.priority = l.priority AND j.run_at <= now()))
                 FOR UPDATE
+            ), locked AS MATERIALIZED (
+                -- The time once the row is locked: later than any draw that this statement waited for, unless the
+                -- clock went back. Then nothing has been saved up meanwhile, and both times begin anew.
+                SELECT account.*, clock_timestamp() AS at FROM account
+            ), paced AS (
+                -- As Pace::share_at and Budget::at_pace; while replicas differ, the limit as last configured holds.
+                SELECT *, GREATEST(1 / $9::float8,
+                                   LEAST(1, pace + $8::float8 * GREATEST(EXTRACT(epoch FROM at - pace_at)::float8, 0))
+                                   * LEAST(1, requests_per_minute / $9::float8)) AS share
+                FROM locked
+            ), bucket AS MATERIALIZED (
+                SELECT *, $4::float8 * share AS rate,
+                       LEAST(GREATEST($3::float8 * share, 1),
+                             tokens + $4::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved
+                FROM paced
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
-                            WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(tokens))
-                            ELSE LEAST($2, floor(tokens)) END::bigint AS n
-                FROM account
+                            WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(saved))
+                            ELSE LEAST($2, floor(saved)) END::bigint AS n
+                FROM bucket
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
                 FROM (SELECT phase, priority FROM lanes WHERE priority IS NOT NULL
-                      ORDER BY priority, phase <> $7) AS lane
+                      -- A probe comes from any lane: were it always the same job, and the API refused just that
+                      -- one, the account would never go on. Within a lane a refused job goes to the end.
+                      ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN random() END,
+                               priority, phase <> $7) AS lane
                 CROSS JOIN LATERAL (
                     SELECT connection_id FROM feather.sync_jobs
                     WHERE account = $1 AND phase = lane.phase AND state = 'pending' AND priority = lane.priority
@@ -107,23 +125,24 @@ impl Db {
                 RETURNING j.*
             ), drawn AS (
                 UPDATE feather.sync_accounts a
-                SET tokens = account.tokens - (SELECT count(*) FROM claimed), tokens_at = GREATEST(a.tokens_at, now()),
+                SET tokens = bucket.saved - (SELECT count(*) FROM claimed), tokens_at = bucket.at,
+                    pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN NULL
                                         ELSE now() + $5 * interval '1 second' END
-                FROM account
-                WHERE a.account = account.account AND EXISTS (SELECT FROM claimed)
+                FROM bucket
+                WHERE a.account = bucket.account AND EXISTS (SELECT FROM claimed)
             )
-            SELECT permits.n AS "permits!", account.tokens AS "tokens!", account.paused_for,
-                   account.operator_paused_at IS NOT NULL AS "operator_paused!",
-                   account.pause_reason IS NOT NULL AS "probe!",
+            SELECT permits.n AS "permits!", bucket.saved AS "tokens!", bucket.rate AS "rate!", bucket.paused_for,
+                   bucket.operator_paused_at IS NOT NULL AS "operator_paused!",
+                   bucket.pause_reason IS NOT NULL AS "probe!",
                    claimed.connection_id AS "connection_id?", claimed.phase AS "phase?", claimed.attempt AS "attempt?",
                    claimed.malformed AS "malformed?", claimed.lease_token AS "lease_token?",
                    claimed.started_at AS "started_at?", claimed.finalize_started_at AS "finalize_started_at?",
                    claimed.wanted_at AS "wanted_at?", claimed.settle_deadline AS "settle_deadline?",
                    claimed.settle_polls AS "settle_polls?", claimed.seen_fingerprint AS "seen_fingerprint?",
                    claimed.seen_at AS "seen_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?"
-            FROM account
+            FROM bucket
             CROSS JOIN permits
             LEFT JOIN claimed ON true
             LEFT JOIN LATERAL (
@@ -136,7 +155,9 @@ impl Db {
             request.budget.rate,
             request.lease.as_secs_f64(),
             request.worker,
-            request.prefer.as_str()
+            request.prefer.as_str(),
+            CLIMB_PER_SECOND,
+            request.budget.limit
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;
@@ -147,7 +168,7 @@ impl Db {
             return Ok(match first.paused_for.filter(|left| *left > 0.0) {
                 _ if first.operator_paused => Claim::Paused(OPERATOR_PAUSE),
                 Some(left) => Claim::Paused(super::seconds(left)),
-                None => Claim::Budget(super::seconds((1.0 - first.tokens) / request.budget.rate)),
+                None => Claim::Budget(super::seconds((1.0 - first.tokens) / first.rate)),
             });
         }
         let jobs: Option<Vec<Job>> = rows

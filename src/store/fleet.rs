@@ -1,6 +1,7 @@
 //! Signs of life of the replicas, and the counts that one of them refreshes for all.
 
 use crate::domain::AccountName;
+use crate::domain::Pace;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
@@ -37,6 +38,7 @@ pub struct AccountCounts {
     pub oldest_due_seconds: f64,
     pub requests_waiting: i64,
     pub paused_reason: Option<String>,
+    pub pace: f64,
 }
 
 impl AccountCounts {
@@ -44,6 +46,7 @@ impl AccountCounts {
     pub fn empty(account: String) -> Self {
         Self {
             account,
+            pace: 1.0,
             ..Self::default()
         }
     }
@@ -163,20 +166,38 @@ impl Db {
     /// When the database fails.
     pub async fn counts(&self) -> Result<Vec<AccountCounts>, StoreError> {
         let mut session = self.session().await?;
-        let query = sqlx::query_as!(
-            AccountCounts,
+        let query = sqlx::query!(
             r#"
             SELECT c.account, c.pending_finalize, c.pending_settle, c.running_finalize, c.running_settle,
                    c.dead_finalize, c.dead_settle, c.requests_waiting,
                    COALESCE(EXTRACT(epoch FROM now() - c.oldest_due_at), 0)::float8 AS "oldest_due_seconds!",
                    CASE WHEN a.operator_paused_at IS NOT NULL THEN 'operator'
                         WHEN c.account NOT IN (SELECT s.account FROM feather.sync_served_accounts s) THEN 'unknown_account'
-                        ELSE a.pause_reason END AS paused_reason
+                        ELSE a.pause_reason END AS paused_reason,
+                   a.pace AS "pace?", a.pace_at AS "pace_at?", now() AS "now!"
             FROM feather.sync_counts c
             LEFT JOIN feather.sync_accounts a ON a.account = c.account
             "#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
-        session.settle(result)
+        let rows = session.settle(result)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AccountCounts {
+                pace: row.pace.zip(row.pace_at).map_or(1.0, |(share, since)| {
+                    Pace { share, since }.share_at(row.now)
+                }),
+                account: row.account,
+                pending_finalize: row.pending_finalize,
+                pending_settle: row.pending_settle,
+                running_finalize: row.running_finalize,
+                running_settle: row.running_settle,
+                dead_finalize: row.dead_finalize,
+                dead_settle: row.dead_settle,
+                oldest_due_seconds: row.oldest_due_seconds,
+                requests_waiting: row.requests_waiting,
+                paused_reason: row.paused_reason,
+            })
+            .collect())
     }
 }

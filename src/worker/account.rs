@@ -30,15 +30,20 @@ pub struct Account {
     pub(super) budget: Budget,
     pub(super) requests_per_minute: u32,
     pub(super) slots: Arc<Semaphore>,
-    pace: Arc<Mutex<Pace>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
+/// What happened lately.
 #[derive(Default)]
-struct Pace {
+struct Recent {
     /// No claim before: the budget or a pause would refuse it.
     rest_until: Option<Instant>,
-    /// The last claim found the account paused.
+    /// The last claim found the account paused, or a call of ours the key refused.
     was_paused: bool,
+    /// Why the key could not be read the last time.
+    key_trouble: Option<String>,
+    /// How long a claim usually takes.
+    claim_takes: Option<Duration>,
     /// When calls went out in the last minute.
     sent: VecDeque<Instant>,
 }
@@ -52,60 +57,92 @@ impl Account {
             budget: Budget::per_minute(settings.requests_per_minute),
             requests_per_minute: settings.requests_per_minute,
             slots: Arc::new(Semaphore::new(settings.max_in_flight as usize)),
-            pace: Arc::default(),
+            recent: Arc::default(),
         }
     }
 
-    fn lock_pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a claim would be in vain; `None` when it may be tried.
     pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
-        let until = self.lock_pace().rest_until?;
+        let until = self.lock_recent().rest_until?;
         until
             .checked_duration_since(now)
             .filter(|left| !left.is_zero())
     }
 
     pub(super) fn rest_until(&self, until: Instant) {
-        self.lock_pace().rest_until = Some(until);
+        self.lock_recent().rest_until = Some(until);
     }
 
     pub(super) fn note_pause(&self) {
-        self.lock_pace().was_paused = true;
+        self.lock_recent().was_paused = true;
     }
 
     /// Reads the key anew for a probe, and when a pause is over: another replica's probe may have found a new key.
-    pub(super) fn refresh_key(&self, probe: bool) {
-        let was_paused = std::mem::take(&mut self.lock_pace().was_paused);
-        if (probe || was_paused)
-            && let Err(error) = self.client.reload_key()
-        {
-            tracing::warn!(account = %self.name, %error, "the API key cannot be read anew; going on with the old one");
+    pub(super) fn refresh_key_after_pause(&self, probe: bool) {
+        let was_paused = std::mem::take(&mut self.lock_recent().was_paused);
+        if probe || was_paused {
+            self.refresh_key();
         }
+    }
+
+    /// Reads the key anew. While it cannot be read the old one stays in use.
+    pub(super) fn refresh_key(&self) {
+        let trouble = match self.client.reload_key() {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!(account = %self.name, "a new API key has been read");
+                }
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let before = std::mem::replace(&mut self.lock_recent().key_trouble, trouble.clone());
+        // Once per trouble, not once per look.
+        match trouble {
+            Some(error) if before.as_ref() != Some(&error) => {
+                tracing::warn!(account = %self.name, error, "the API key cannot be read anew; going on with the old one");
+            }
+            None if before.is_some() => {
+                tracing::info!(account = %self.name, "the API key can be read again");
+            }
+            _ => {}
+        }
+    }
+
+    /// When the tokens of a claim count as drawn, at the latest. They were drawn somewhere between question and answer;
+    /// a usual delay moves all draws alike and does no harm, so what is beyond it counts as the call's lateness.
+    pub(super) fn drawn_at(&self, asked: Instant, answered: Instant) -> Instant {
+        let took = answered.saturating_duration_since(asked);
+        let mut recent = self.lock_recent();
+        let usual = recent.claim_takes.unwrap_or(took);
+        recent.claim_takes = Some((usual * 3 + took) / 4);
+        answered.min(asked + usual)
     }
 
     /// Ends a rest, as when somebody says that something has changed.
     pub(super) fn stop_resting(&self) {
-        self.lock_pace().rest_until = None;
+        self.lock_recent().rest_until = None;
     }
 
     pub(super) fn note_sent(&self, now: Instant) {
-        self.lock_pace().sent.push_back(now);
+        self.lock_recent().sent.push_back(now);
     }
 
     /// Calls of this process in the last 60 s as a part of the limit.
     pub(super) fn budget_used(&self, now: Instant) -> f64 {
-        let mut pace = self.lock_pace();
-        while pace
+        let mut recent = self.lock_recent();
+        while recent
             .sent
             .front()
             .is_some_and(|at| now.saturating_duration_since(*at) >= Duration::from_secs(60))
         {
-            pace.sent.pop_front();
+            recent.sent.pop_front();
         }
-        let sent = u32::try_from(pace.sent.len()).unwrap_or(u32::MAX);
+        let sent = u32::try_from(recent.sent.len()).unwrap_or(u32::MAX);
         f64::from(sent) / f64::from(self.requests_per_minute)
     }
 }

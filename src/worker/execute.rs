@@ -1,6 +1,7 @@
 //! One job, from claim to verdict. No database connection is held.
 
 use crate::domain::Answer;
+use crate::domain::ErrorClass;
 use crate::domain::Failure;
 use crate::domain::Finished;
 use crate::domain::Job;
@@ -63,6 +64,11 @@ impl Worker {
         reach(Point::BeforeSend);
         let result = account.client.call(kind, job.connection_id).await;
         reach(Point::Answered);
+        if let Err(failure) = &result
+            && failure.class == ErrorClass::Auth
+        {
+            account.note_pause();
+        }
         let of_call = OfCall {
             account: account.name.to_string(),
             kind: kind.as_str(),

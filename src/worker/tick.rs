@@ -24,8 +24,6 @@ const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
 const PAUSE_STEP: Duration = Duration::from_secs(5);
-/// A claim that takes longer was held up.
-const STALL: Duration = Duration::from_secs(5);
 /// What trouble keeps from being done.
 const WHAT: &str = "take in and claim";
 /// One claim in so many prefers polls over finalizes, so that a backlog of new work cannot keep settling
@@ -168,13 +166,7 @@ impl Worker {
             })
             .await?;
         let now = self.clock.now();
-        // Tokens are drawn somewhere between question and answer. A steady delay moves all draws alike and does no
-        // harm; one that long is a stall, after which they no longer fit their window.
-        let drawn_at = if now.saturating_duration_since(asked_at) > STALL {
-            asked_at
-        } else {
-            now
-        };
+        let drawn_at = account.drawn_at(asked_at, now);
         Ok(match claim {
             Claim::Nothing => (0, Again::Idle),
             Claim::Budget(delay) => {
@@ -197,7 +189,7 @@ impl Worker {
             Claim::Jobs { jobs, budget_bound } => {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
-                account.refresh_key(jobs.iter().any(|job| job.probe));
+                account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {
                     // Fewer jobs than permits come back, never more.
                     let Some(permit) = permits.split_one() else {

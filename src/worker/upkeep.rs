@@ -9,6 +9,7 @@ use crate::metrics::OfState;
 use crate::metrics::PAUSE_REASONS;
 use crate::store::AccountCounts;
 use crate::store::StoreError;
+use crate::worker::Account;
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// A lost lease is found within this time after it has run out.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_BATCH: u32 = 200;
-/// Counts and signs of life come every second round.
+/// Counts, signs of life and a look at the key files come every second round.
 const COUNT_EVERY: u32 = 2;
 /// History is looked at every minute.
 const DELETE_EVERY: u32 = 12;
@@ -45,6 +46,10 @@ impl Worker {
     }
 
     async fn keep_up(&self, round: u32) -> Result<(), StoreError> {
+        if round.is_multiple_of(COUNT_EVERY) {
+            // A replica that has been idle meets no refusal that would tell it of a new key.
+            self.accounts.iter().for_each(Account::refresh_key);
+        }
         self.expire_leases().await?;
         if round.is_multiple_of(COUNT_EVERY) {
             let accounts: Vec<_> = self
@@ -138,6 +143,12 @@ impl Worker {
                     account: row.account.clone(),
                 })
                 .set(row.oldest_due_seconds);
+            self.metrics
+                .account_pace
+                .get_or_create(&OfAccount {
+                    account: row.account.clone(),
+                })
+                .set(row.pace);
             for reason in PAUSE_REASONS {
                 self.metrics
                     .account_paused

@@ -1,11 +1,56 @@
 //! Several replicas and several accounts: nobody works twice, budgets hold, nobody stops another.
 
+mod budget;
+mod keys;
+mod neighbours;
+mod pace;
+
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Fault;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::Sim;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
+
+/// A replica as a process of its own, killed at the end.
+struct Process(Child);
+
+impl Process {
+    fn start(world: &World) -> Self {
+        Self::spawn(world, Stdio::null())
+    }
+
+    /// With its log in a file.
+    fn logging(world: &World, log: &Path) -> Self {
+        Self::spawn(world, std::fs::File::create(log).unwrap().into())
+    }
+
+    fn spawn(world: &World, stderr: Stdio) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_feather-sync"));
+        command
+            .arg("run")
+            .env_clear()
+            .envs(world.env())
+            .stderr(stderr);
+        Self(command.spawn().unwrap())
+    }
+
+    fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL: it says goodbye to nobody.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_share_two_thousand_connections_and_none_is_worked_on_twice() {

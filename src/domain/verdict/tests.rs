@@ -139,6 +139,25 @@ fn a_401_and_a_429_burn_no_attempt_and_pause_the_account() {
 }
 
 #[test]
+fn a_refusal_proves_the_key_only_in_the_apis_own_words() {
+    for class in [
+        ErrorClass::Forbidden,
+        ErrorClass::InvalidRequest,
+        ErrorClass::Conflict,
+    ] {
+        for (own_words, word) in [(true, AccountWord::Works), (false, AccountWord::Answered)] {
+            let failure = Failure {
+                http_status: Some(403),
+                own_words,
+                ..Failure::new(class, "no")
+            };
+            let verdict = judge_with(&job(Phase::Finalize), Err(failure));
+            assert_eq!(verdict.account, word, "{class}");
+        }
+    }
+}
+
+#[test]
 fn the_fourth_malformed_answer_in_a_row_kills_and_any_other_ends_the_row() {
     let third = Job {
         malformed: 3,

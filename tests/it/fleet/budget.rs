@@ -1,0 +1,178 @@
+//! All replicas together keep to the limit, and use it.
+
+use crate::fleet::Process;
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::domain::Budget;
+use feather_sync::sim::Call;
+use feather_sync::sim::Limit;
+use feather_sync::sim::Scenario;
+use feather_sync::sim::Window;
+
+pub(super) const RATE: &str = "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE";
+
+pub(super) fn limit(requests_per_minute: u32, window: Window) -> Limit {
+    Limit {
+        requests_per_minute,
+        window,
+        retry_after: None,
+        retry_after_header: None,
+    }
+}
+
+fn seconds(calls: &[Call]) -> Vec<f64> {
+    calls
+        .iter()
+        .map(|call| call.at_ms as f64 / 1000.0)
+        .collect()
+}
+
+/// However short the window: no more than the bucket gives out in it, and half a second for the way.
+pub(super) fn keeps_to(calls: &[Call], budget: Budget) {
+    let at = seconds(calls);
+    for (first, from) in at.iter().enumerate() {
+        for (last, to) in at.iter().enumerate().skip(first) {
+            let most = budget.burst + budget.rate * (to - from + 0.5) + 1.0;
+            let calls = last - first + 1;
+            assert!(
+                calls as f64 <= most,
+                "{calls} calls from {from} s to {to} s"
+            );
+        }
+    }
+}
+
+/// The only test that needs more than a minute: that is the window.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_use_a_strict_limit_and_never_exceed_it_in_any_minute() {
+    const LIMIT: usize = 600;
+    let worlds = [Window::Fixed, Window::Sliding].map(async |window| {
+        let mut world =
+            World::with(Scenario::from_toml("tools = 0\nlatency = \"5ms..40ms\"").unwrap()).await;
+        world.sim.set_limit(Some(limit(LIMIT as u32, window)));
+        world.set(RATE, "600");
+        world.enqueue(&ids(1_000)).await;
+        let replicas = [world.start(), world.start(), world.start()];
+        // 75 seconds' worth.
+        world.sim.wait_for_calls(LIMIT as u64 * 75 / 60).await;
+        for replica in replicas {
+            replica.stop().await;
+        }
+        let calls = world.sim.calls();
+        let refused = calls.iter().filter(|call| call.status == Some(429)).count();
+        assert_eq!(refused, 0, "{window:?}");
+        let at = seconds(&calls);
+        let in_minute = |from: f64| {
+            at.iter()
+                .filter(|at| (from..from + 60.0).contains(at))
+                .count()
+        };
+        let end = at[at.len() - 1] - 60.0;
+        let minutes: Vec<_> = at
+            .iter()
+            .filter(|at| **at <= end)
+            .map(|at| in_minute(*at))
+            .collect();
+        let (least, most) = (minutes.iter().min().unwrap(), minutes.iter().max().unwrap());
+        println!("{window:?}: {least} to {most} calls in a minute, of {LIMIT}");
+        assert!(*most <= LIMIT, "{window:?}: {most} calls in a minute");
+        assert!(
+            least * 100 >= LIMIT * 95,
+            "{window:?}: {least} calls in a minute"
+        );
+        world.check().await;
+    });
+    futures_util::future::join_all(worlds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_grows_and_is_killed_keeps_to_the_budget_and_uses_it_again() {
+    let mut world =
+        World::with(Scenario::from_toml("tools = 0\nlatency = \"50ms..200ms\"").unwrap()).await;
+    world
+        .set(RATE, "1200")
+        .set("FEATHER_SYNC__WORKER__LEASE", "3s")
+        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "2s")
+        .set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s");
+    let ids = ids(400);
+    world.enqueue(&ids).await;
+    let mut fleet = vec![Process::start(&world)];
+    for (calls, killed) in [
+        (40, false),
+        (80, true),
+        (120, false),
+        (160, true),
+        (200, true),
+    ] {
+        world.sim.wait_for_calls(calls).await;
+        if killed {
+            // With calls under way, and tokens drawn for others that will never be made.
+            fleet.remove(0).kill();
+        }
+        fleet.push(Process::start(&world));
+    }
+    world.sim.wait_for_calls(250).await;
+    let again_from = world.sim.calls().len();
+    world.sim.wait_for_calls(again_from as u64 + 80).await;
+    world
+        .until("SELECT count(*) = 400 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'")
+        .await;
+    drop(fleet);
+    let calls = world.sim.calls();
+    let budget = Budget::per_minute(1_200);
+    keeps_to(&calls, budget);
+    let took = calls[again_from + 79].at_ms - calls[again_from].at_ms;
+    let whole = 80_000.0 / budget.rate;
+    assert!(
+        (took as f64) < whole * 1.5,
+        "80 calls took {took} ms, of the whole budget {whole:.0}"
+    );
+    let attempts: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts")
+        .await;
+    assert!(calls.len() as i64 <= attempts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_replicas_are_configured_differently_the_last_word_or_the_smaller_one_holds() {
+    let mut world = World::with(Scenario::from_toml("tools = 0").unwrap()).await;
+    world.enqueue(&ids(300)).await;
+    // The fleet is told to go slower, one replica after the other.
+    world.set(RATE, "60000");
+    let gate = world.sim.hold();
+    let old = world.start();
+    world.sim.wait_for_calls(1).await;
+    world.set(RATE, "120");
+    let new = world.start();
+    world
+        .until("SELECT requests_per_minute = 120 FROM feather.sync_accounts")
+        .await;
+    let from = world.sim.calls().len();
+    gate.release();
+    world.sim.wait_for_calls(from as u64 + 6).await;
+    old.stop().await;
+    new.stop().await;
+    // Those that the old one had claimed before are made up for by nobody.
+    let calls = world.sim.calls();
+    keeps_to(&calls[from..], Budget::per_minute(120));
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_the_database_that_goes_back_stops_nobody() {
+    let world = World::with(Scenario::from_toml("tools = 0").unwrap()).await;
+    // What a step back by an hour leaves behind.
+    world
+        .execute("UPDATE feather.sync_accounts SET tokens = 0, tokens_at = now() + interval '1 hour', pace = 0.5, pace_at = now() + interval '1 hour'")
+        .await;
+    let replica = world.start();
+    world.enqueue(&ids(1)).await;
+    world
+        .until("SELECT count(*) = 1 FROM feather.connections")
+        .await;
+    replica.stop().await;
+    let sane: bool = world
+        .value("SELECT tokens_at <= now() AND pace_at <= now() AND tokens <= 1 + 0.5 * 300 FROM feather.sync_accounts")
+        .await;
+    assert!(sane);
+}

@@ -1,0 +1,91 @@
+//! One account's trouble, or one job's, stops no other.
+
+use super::budget::limit;
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Fault;
+use feather_sync::sim::FaultRule;
+use feather_sync::sim::Scenario;
+use feather_sync::sim::Sim;
+use feather_sync::sim::StatusFault;
+use feather_sync::sim::Window;
+use uuid::Uuid;
+
+async fn enqueue(world: &World, ids: &[Uuid], account: &str, priority: i32) {
+    let list: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue_many(ARRAY[{}]::uuid[], '{account}', {priority})",
+            list.join(",")
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_are_refused_or_limited_take_next_to_nothing_from_one_that_works() {
+    const SLOTS: usize = 6;
+    let mut world =
+        World::with(Scenario::from_toml("tools = 0\nlatency = \"10ms\"").unwrap()).await;
+    let [revoked, limited] = [(); 2].map(|()| {
+        Sim::start(Scenario::from_toml("tools = 0\nlatency = \"10ms\"").unwrap()).unwrap()
+    });
+    revoked.set_keys(Some(vec![]));
+    limited.set_limit(Some(limit(1, Window::Sliding)));
+    for (name, sim) in [("REVOKED", &revoked), ("LIMITED", &limited)] {
+        let key = |rest: &str| format!("FEATHER_SYNC__ACCOUNTS__{name}__{rest}");
+        world
+            .set(&key("BASE_URL"), &sim.url())
+            .set(&key("API_KEY_ENV"), "FEATHER_API_KEY")
+            .set(&key("REQUESTS_PER_MINUTE"), "60000");
+    }
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", &SLOTS.to_string());
+    let ids = ids(2_400);
+    // The troubled ones come first, and before the other by priority.
+    enqueue(&world, &ids[..600], "revoked", -5).await;
+    enqueue(&world, &ids[600..1_200], "limited", -5).await;
+    enqueue(&world, &ids[1_200..], "default", 0).await;
+    let replicas = [world.start(), world.start()];
+    world
+        .until("SELECT count(*) = 1200 FROM feather.connections WHERE _account = 'default'")
+        .await;
+    let ends = world.sim.calls();
+    let (first, last) = (ends[0].at, ends[ends.len() - 1].at);
+    for replica in replicas {
+        replica.stop().await;
+    }
+    assert_eq!(ends.len(), 1_200);
+    // While the other made its 1,200 calls, the troubled ones filled their slots once or twice and then probed.
+    let seconds = (last - first).num_seconds() as usize;
+    for (name, sim) in [("revoked", &revoked), ("limited", &limited)] {
+        let calls = sim.calls().iter().filter(|call| call.at < last).count();
+        let most = 4 * SLOTS + seconds;
+        assert!(calls <= most, "{name}: {calls} calls in {seconds} s");
+    }
+    let burned: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE attempt > 1")
+        .await;
+    assert_eq!(burned, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_that_is_always_refused_is_not_the_only_probe_even_if_it_comes_first() {
+    for code in [401, 429] {
+        let world = World::new().await;
+        let ids = ids(30);
+        world.sim.set_faults(vec![FaultRule {
+            ids: vec![ids[0]],
+            ..FaultRule::new(Fault::Status(StatusFault {
+                code,
+                retry_after: Some(0),
+                ..StatusFault::default()
+            }))
+        }]);
+        enqueue(&world, &ids[..1], "default", -100).await;
+        enqueue(&world, &ids[1..], "default", 0).await;
+        let replica = world.start();
+        world
+            .until("SELECT count(*) = 29 FROM feather.connections")
+            .await;
+        replica.stop().await;
+    }
+}
