@@ -14,6 +14,9 @@ mod fleet;
 mod killed;
 mod main_job;
 mod outcomes;
+#[path = "../support/proxy.rs"]
+mod proxy;
+mod proxying;
 mod queue;
 mod snapshots;
 mod stopping;
