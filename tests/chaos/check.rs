@@ -2,7 +2,6 @@
 
 use crate::operator;
 use crate::schedule::ACCOUNTS;
-use crate::stage::CONNECTIONS;
 use crate::stage::PASSWORD;
 use crate::stage::Stage;
 use crate::stage::connection;
@@ -136,7 +135,7 @@ pub(crate) async fn nothing_lost(stage: &Stage) {
 }
 
 /// What is stored is the truth where the last thing that happened to a connection was a sync without a fault.
-pub(crate) async fn equal_so_far(stage: &Stage, edits_end: DateTime<Utc>) {
+pub(crate) async fn equal_so_far(stage: &Stage) {
     let rows: Vec<(Uuid, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
         "SELECT connection_id, last_success_started_at, last_success_at FROM feather.sync_results
          WHERE last_outcome = 'synced' AND last_attempt_at = last_success_at",
@@ -152,7 +151,9 @@ pub(crate) async fn equal_so_far(stage: &Stage, edits_end: DateTime<Utc>) {
         let plain = calls
             .last()
             .is_some_and(|call| during(call) && call.fault.is_none());
-        if !plain || began < edits_end || sim.truth(id).is_null() {
+        let touched = stage.touched.lock().unwrap().get(&id).copied();
+        let edited = touched.is_some_and(|at| DateTime::<Utc>::from(at) >= began);
+        if !plain || edited || sim.truth(id).is_null() {
             continue;
         }
         looked_at += 1;
@@ -188,7 +189,7 @@ async fn all(stage: &Stage) -> BTreeSet<Uuid> {
         .await
         .unwrap();
     let known = (0..ACCOUNTS.len())
-        .flat_map(|account| (0..CONNECTIONS).map(move |place| connection(account, place)));
+        .flat_map(|account| (0..stage.connections).map(move |place| connection(account, place)));
     known.chain(asked).collect()
 }
 
@@ -343,7 +344,7 @@ pub(crate) async fn figures(stage: &Stage) {
         let (outcome, number) = row.split_once('|').unwrap();
         stage.report.figure(format!("attempts {outcome}"), number);
     }
-    let victims = ACCOUNTS.len() * CONNECTIONS.div_ceil(operator::EVERY);
+    let victims = ACCOUNTS.len() * stage.connections.div_ceil(operator::EVERY);
     stage
         .report
         .figure("connections that are taken back now and then", victims);

@@ -100,7 +100,7 @@ async fn inflict(stage: &Arc<Stage>, event: &Event) {
         }
         Fault::ProducerStalled => {
             let mut dice = dice(stage.seed, u64::from(event.at.subsec_nanos()));
-            let deed = Deed::stalled(&mut dice, lasts);
+            let deed = Deed::stalled(&mut dice, stage, lasts);
             let _ = producer::act(stage, &mut None, &deed).await;
         }
         Fault::DatabaseNet { replica, how } => {
@@ -174,13 +174,16 @@ async fn inflict(stage: &Arc<Stage>, event: &Event) {
                     tool["description"] = json!(word);
                 }
             });
+            stage.touch(id);
         }
         Fault::Deleted { account, place } => {
             let id = connection(*account, *place);
             stage.sims[*account].delete(id);
+            stage.touch(id);
             sleep(lasts).await;
             if place % GONE != 0 {
                 stage.sims[*account].restore(id);
+                stage.touch(id);
             }
         }
     }

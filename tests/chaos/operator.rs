@@ -2,7 +2,6 @@
 
 use crate::schedule::ACCOUNTS;
 use crate::schedule::dice;
-use crate::stage::CONNECTIONS;
 use crate::stage::Stage;
 use crate::stage::connection;
 use chrono::DateTime;
@@ -21,7 +20,10 @@ pub(crate) async fn run(stage: Arc<Stage>, stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         tokio::time::sleep(Duration::from_millis(dice.random_range(500..2500))).await;
         let account = dice.random_range(0..ACCOUNTS.len());
-        let id = connection(account, dice.random_range(0..CONNECTIONS / EVERY) * EVERY);
+        let id = connection(
+            account,
+            dice.random_range(0..stage.connections / EVERY) * EVERY,
+        );
         let text = id.to_string();
         match dice.random_range(0..8) {
             0 | 1 => take_back(&stage, id, &["cancel", &text]).await,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 /// The fixed seeds of CI, and how long each goes wrong; setting up, draining and checking come on top.
 const CI_SEEDS: [u64; 3] = [1, 2, 3];
-const CI_SECONDS: u64 = 45;
+const CI_SECONDS: u64 = 35;
+const CI_CONNECTIONS: usize = 100;
 
 /// Lets everything go wrong that a seed says, and checks that nothing was lost.
 #[derive(Clone, Debug, Parser)]
@@ -31,6 +32,10 @@ pub(crate) struct Options {
     /// How many daemons
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     replicas: u8,
+
+    /// How many connections of each account are asked for again and again
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u16).range(10..))]
+    connections: u16,
 
     /// The short, fixed set of seeds for CI
     #[arg(long)]
@@ -88,12 +93,20 @@ impl Options {
         usize::from(self.replicas)
     }
 
+    pub(crate) fn connections(&self) -> usize {
+        if self.ci {
+            CI_CONNECTIONS
+        } else {
+            usize::from(self.connections)
+        }
+    }
+
     /// The arguments that do the same again.
     pub(crate) fn again(&self, seed: u64) -> Vec<String> {
         let seconds = self.lasts().as_secs();
+        let (replicas, connections) = (self.replicas, self.connections());
         format!(
-            "--seed {seed} --seconds {seconds} --replicas {}",
-            self.replicas
+            "--seed {seed} --seconds {seconds} --replicas {replicas} --connections {connections}"
         )
         .split(' ')
         .map(str::to_owned)

@@ -2,7 +2,6 @@
 
 use crate::schedule::ACCOUNTS;
 use crate::schedule::dice;
-use crate::stage::CONNECTIONS;
 use crate::stage::Stage;
 use crate::stage::connection;
 use rand::RngExt;
@@ -150,7 +149,7 @@ impl Deed {
             deed.later = Some(Duration::from_millis(dice.random_range(200..6000)));
             deed.ids = fresh(stage, account, LATER, 2);
         } else {
-            deed.ids = any(dice, account, many);
+            deed.ids = any(dice, stage, account, many);
             if dice.random_bool(0.2) {
                 // The same ones again in the same transaction.
                 deed.ids.extend(deed.ids.clone());
@@ -160,11 +159,11 @@ impl Deed {
     }
 
     /// A transaction that stays open.
-    pub(crate) fn stalled(dice: &mut StdRng, open_for: Duration) -> Self {
+    pub(crate) fn stalled(dice: &mut StdRng, stage: &Stage, open_for: Duration) -> Self {
         let account = dice.random_range(0..ACCOUNTS.len());
         Self {
             account,
-            ids: any(dice, account, 10),
+            ids: any(dice, stage, account, 10),
             way: Way::Insert,
             priority: 0,
             later: None,
@@ -174,9 +173,9 @@ impl Deed {
     }
 }
 
-fn any(dice: &mut StdRng, account: usize, number: usize) -> Vec<Uuid> {
+fn any(dice: &mut StdRng, stage: &Stage, account: usize, number: usize) -> Vec<Uuid> {
     (0..number)
-        .map(|_| connection(account, dice.random_range(0..CONNECTIONS)))
+        .map(|_| connection(account, dice.random_range(0..stage.connections)))
         .collect()
 }
 

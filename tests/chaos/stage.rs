@@ -25,15 +25,13 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::time::SystemTime;
 use uuid::Uuid;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// Of each account; low enough that it binds.
 pub(crate) const REQUESTS_PER_MINUTE: u32 = 900;
-
-/// Connections of each account that producers ask for.
-pub(crate) const CONNECTIONS: usize = 250;
 
 /// Planted, and looked for in everything that is written.
 pub(crate) const PASSWORD: &str = "chaos-database-password";
@@ -46,6 +44,8 @@ const FAKETIME: [&str; 3] = [
 
 pub(crate) struct Stage {
     pub(crate) seed: u64,
+    /// How many of each account are asked for again and again.
+    pub(crate) connections: usize,
     pub(crate) folder: PathBuf,
     /// The database's disk, where it is one of its own.
     pub(crate) disk: Option<PathBuf>,
@@ -59,6 +59,8 @@ pub(crate) struct Stage {
     /// All keys that ever were.
     pub(crate) secrets: Mutex<Vec<String>>,
     pub(crate) ledger: Ledger,
+    /// When each connection was last edited, deleted or brought back upstream.
+    pub(crate) touched: Mutex<BTreeMap<Uuid, SystemTime>>,
     pub(crate) report: Report,
 }
 
@@ -102,6 +104,7 @@ impl Stage {
         let keys: Vec<String> = (0..ACCOUNTS.len()).map(first_key).collect();
         let stage = Self {
             seed,
+            connections: options.connections(),
             folder,
             disk,
             postgres,
@@ -111,6 +114,7 @@ impl Stage {
             secrets: Mutex::new(keys.clone()),
             keys: keys.into_iter().map(Mutex::new).collect(),
             ledger: Ledger::default(),
+            touched: Mutex::default(),
             report,
         };
         for account in 0..ACCOUNTS.len() {
@@ -157,6 +161,11 @@ impl Stage {
         for replica in &self.replicas {
             replica.start();
         }
+    }
+
+    /// Notes that a connection was changed upstream.
+    pub(crate) fn touch(&self, id: Uuid) {
+        self.touched.lock().unwrap().insert(id, SystemTime::now());
     }
 
     /// Takes back all that can have gone wrong.
