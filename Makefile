@@ -2,17 +2,19 @@
 
 PREFIX ?= /usr/local
 DEMO_ARGS ?=
+CHAOS_ARGS ?=
 
 # Most of a test is waiting for a server, so more of them than cores run side by side.
 export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint prepare install clean
+.PHONY: help setup demo test chaos lint prepare install clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
 	@echo 'make test      format, clippy and all tests'
+	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
@@ -29,6 +31,9 @@ test: setup
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked
+
+chaos: setup
+	@cargo test --quiet --locked --test chaos -- $(CHAOS_ARGS)
 
 lint: setup
 	@scripts/lint

@@ -45,6 +45,9 @@ pub struct Call {
     pub at: DateTime<Utc>,
     /// When it arrived, in milliseconds since the simulator started; never goes back.
     pub at_ms: u64,
+    /// When it was answered or its connection ended, in milliseconds since the simulator started; `None` while in
+    /// flight.
+    pub ended_at_ms: Option<u64>,
     /// `GET`, `POST`, …
     pub method: String,
     /// The path, without a query.
@@ -113,7 +116,7 @@ impl Record {
     pub(super) fn arrive(&mut self, mut call: Call, since_start: Micros) -> u64 {
         self.stats.calls += 1;
         call.number = self.stats.calls;
-        call.at_ms = u64::try_from(since_start / 1000).unwrap_or(0);
+        call.at_ms = millis(since_start);
         *self.stats.by_kind.entry(call.kind).or_default() += 1;
         self.stats.overlapping_calls += u64::from(call.in_flight_overlap);
         self.stats.in_flight += 1;
@@ -146,11 +149,12 @@ impl Record {
     }
 
     /// Notes the answer, or that there was none.
-    pub(super) fn end(&mut self, number: u64, status: Option<u16>) {
+    pub(super) fn end(&mut self, number: u64, status: Option<u16>, since_start: Micros) {
         self.stats.in_flight -= 1;
         *self.by_status.entry(status).or_default() += 1;
         if let Some(call) = self.kept(number) {
             call.status = status;
+            call.ended_at_ms = Some(millis(since_start));
         }
     }
 
@@ -180,6 +184,10 @@ impl Record {
     }
 }
 
+fn millis(since_start: Micros) -> u64 {
+    u64::try_from(since_start / 1000).unwrap_or(0)
+}
+
 /// Tells keys apart without showing them.
 pub(super) fn fingerprint(key: &[u8]) -> String {
     Sha256::digest(key)
@@ -196,6 +204,7 @@ pub(super) fn new_call(at: Micros, method: String, path: String, kind: Kind) -> 
         number: 0,
         at: date_time(at),
         at_ms: 0,
+        ended_at_ms: None,
         method,
         path,
         kind,
@@ -234,13 +243,15 @@ mod tests {
     fn old_calls_are_forgotten_but_counted() {
         let mut record = Record::new(2);
         let numbers: Vec<u64> = (0..3).map(|second| arrive(&mut record, second)).collect();
-        record.end(numbers[0], Some(200));
-        record.end(numbers[2], None);
+        record.end(numbers[0], Some(200), 3 * SECOND);
+        record.end(numbers[2], None, 4 * SECOND);
         let kept: Vec<_> = record
             .calls()
             .map(|call| (call.number, call.status))
             .collect();
         assert_eq!(kept, [(2, None), (3, None)]);
+        let ended: Vec<_> = record.calls().map(|call| call.ended_at_ms).collect();
+        assert_eq!(ended, [None, Some(4000)]);
         let stats = record.stats(0);
         assert_eq!(
             (stats.calls, stats.in_flight, stats.max_in_flight),

@@ -251,6 +251,7 @@ impl Drop for Ticket {
             let callee = world.callee(self.route.id());
             callee.in_flight = callee.in_flight.saturating_sub(1);
         }
-        lock(&self.upstream.record).end(self.number, self.answered);
+        let since_start = self.upstream.clock.since_start();
+        lock(&self.upstream.record).end(self.number, self.answered, since_start);
     }
 }

@@ -20,4 +20,6 @@ mod proxying;
 mod queue;
 mod snapshots;
 mod stopping;
+#[path = "../support/truth.rs"]
+mod truth;
 mod world;

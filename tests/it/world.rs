@@ -1,5 +1,6 @@
 //! One world per test: a database of its own, a simulated API, and a daemon configured for both.
 
+use crate::truth;
 use feather_sync::config::Config;
 use feather_sync::config::Env;
 use feather_sync::daemon;
@@ -245,34 +246,7 @@ impl World {
 
     /// Whether both tables hold exactly what the API says of a connection: every column of every row.
     pub(crate) async fn equals_truth(&self, id: Uuid) -> Result<(), String> {
-        let truth = self.sim.truth_text(id);
-        let upstream = |row: &str| {
-            format!(
-                "(SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb({row})) WHERE left(key, 1) <> '_')"
-            )
-        };
-        let (stored, told) = (upstream("c"), upstream("t"));
-        let connection = format!(
-            "SELECT {told}::text, (SELECT {stored}::text FROM feather.connections c WHERE c.id = t.id)
-             FROM jsonb_populate_record(NULL::feather.integration_connections, $1::jsonb) t"
-        );
-        let tools = format!(
-            "SELECT COALESCE((SELECT jsonb_agg({told} ORDER BY t.id) FROM jsonb_populate_recordset(
-                        NULL::feather.integration_connection_tools, $1::jsonb -> 'tools') t), '[]')::text,
-                    (SELECT COALESCE(jsonb_agg({stored} ORDER BY c.id), '[]')::text FROM feather.integration_connection_tools c
-                     WHERE c.connection_id = ($1::jsonb ->> 'id')::uuid AND c._removed_at IS NULL)"
-        );
-        for sql in [connection, tools] {
-            let (told, stored): (String, Option<String>) = sqlx::query_as(AssertSqlSafe(sql))
-                .bind(&truth)
-                .fetch_one(&self.pool)
-                .await
-                .unwrap();
-            if Some(&told) != stored.as_ref() {
-                return Err(format!("told   {told}\nstored {stored:?}"));
-            }
-        }
-        Ok(())
+        truth::compare(&self.pool, &self.sim.truth_text(id)).await
     }
 
     /// The books are straight: every call is recorded once, every state coherent, every tool has its connection.

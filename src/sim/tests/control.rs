@@ -45,6 +45,7 @@ async fn calls_and_stats_tell_of_api_calls_alone() {
     for key in [
         "number",
         "at_ms",
+        "ended_at_ms",
         "method",
         "path",
         "fault",
