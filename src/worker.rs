@@ -109,8 +109,8 @@ pub struct Running {
     tasks: TaskTracker,
     ended: mpsc::Sender<Ended>,
     lifecycle: Lifecycle,
-    /// When the inbox was last looked into, while every free slot found work at once.
-    looked_in_at: Option<Instant>,
+    /// The inbox is left alone until then.
+    inbox_rests_until: Option<Instant>,
 }
 
 impl Worker {
@@ -190,7 +190,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ended,
             lifecycle: lifecycle.clone(),
-            looked_in_at: None,
+            inbox_rests_until: None,
         };
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
@@ -210,7 +210,6 @@ impl Worker {
 
     async fn wait(&self, again: Again, quiet: bool, lifecycle: &Lifecycle) {
         let longest = match again {
-            Again::Now => return,
             Again::After(delay) => delay.min(self.settings.poll_interval),
             Again::Idle => self.poll_delay(quiet),
         };

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod backlog;
 mod fleet;
 mod killed;
 mod main_job;
@@ -17,4 +18,5 @@ mod outcomes;
 mod queue;
 mod snapshots;
 mod stopping;
+mod upgrade;
 mod world;
