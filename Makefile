@@ -9,12 +9,14 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test chaos lint prepare install clean
+.PHONY: help setup demo test test-upgrade chaos soak lint prepare install clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
 	@echo 'make test      format, clippy and all tests'
 	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
+	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
+	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open (SOAK_SNAPSHOT=600 seconds)'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
@@ -34,6 +36,18 @@ test: setup
 
 chaos: setup
 	@cargo test --quiet --locked --test chaos -- $(CHAOS_ARGS)
+
+# The release's revision may be missing: in a shallow clone, or in an export without git.
+test-upgrade: setup
+	@last=$$(scripts/last-release) && code=0 || code=$$?; \
+	case $$code in \
+	  0) FEATHER_SYNC_LAST_RELEASE=$$last cargo test --locked --test it upgrade::side_by_side -- --include-ignored;; \
+	  3) echo 'test-upgrade: passed over. The schema and the statements of the last release are tested by `make test`';; \
+	  *) exit $$code;; \
+	esac
+
+soak: setup
+	cargo test --locked --test it backlog -- --ignored --nocapture --test-threads=1
 
 lint: setup
 	@scripts/lint

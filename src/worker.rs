@@ -115,8 +115,8 @@ pub struct Running {
     tasks: TaskTracker,
     ended: mpsc::Sender<Ended>,
     lifecycle: Lifecycle,
-    /// When the inbox was last looked into, while every free slot found work at once.
-    looked_in_at: Option<Instant>,
+    /// The inbox is left alone until then.
+    inbox_rests_until: Option<Instant>,
     /// Between ticks that fail, and how many have failed in a row.
     waits: Waits,
     failed: u32,
@@ -199,7 +199,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ended,
             lifecycle: lifecycle.clone(),
-            looked_in_at: None,
+            inbox_rests_until: None,
             waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
             failed: 0,
         };
@@ -221,7 +221,6 @@ impl Worker {
 
     async fn wait(&self, again: Again, quiet: bool, lifecycle: &Lifecycle) {
         let longest = match again {
-            Again::Now => return,
             Again::NotBefore(delay) => {
                 lifecycle
                     .stop

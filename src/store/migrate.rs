@@ -198,6 +198,10 @@ fn of_migrate_error(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => error.into(),
         MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {
+            StoreError::Conflict(error) => StoreError::Other(format!(
+                "migration {version} did not get its locks in time and was rolled back: {error}. A transaction that \
+                 stays open is in its way (pg_stat_activity names it); run `feather-sync migrate` again"
+            )),
             passing if passing.is_passing() => passing,
             error => StoreError::Other(format!(
                 "migration {version} failed and was rolled back: {error}"

@@ -34,7 +34,9 @@ pub struct EnqueueRequest {
 const CHUNK: usize = 10_000;
 
 impl Db {
-    /// Folds up to `limit` waiting requests into jobs.
+    /// Folds waiting requests into jobs: the `limit` oldest, a quarter as many of the newest, so that a fresh
+    /// request need not wait behind a backlog, and what else waits for the same connections, so that a connection's
+    /// requests are folded in their order and together (up to ten times `limit` of them).
     ///
     /// One replica folds at a time; the others find nothing. A request is deleted only where its fold is seen to
     /// have happened, so none can be lost to a race; where its job is running or locked it waits for the next time.
@@ -45,14 +47,34 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
-            WITH pick AS MATERIALIZED (
-                SELECT r.id, r.connection_id, r.account, r.priority, r.run_at, r.requested_at
-                FROM feather.sync_requests r
-                WHERE (SELECT pg_try_advisory_xact_lock(7305801, 2))
-                  AND NOT EXISTS (SELECT FROM feather.sync_jobs j
-                                  WHERE j.connection_id = r.connection_id AND j.state = 'running')
+            WITH turn AS MATERIALIZED (
+                SELECT pg_try_advisory_xact_lock(7305801, 2) AS mine
+            ), newest AS MATERIALIZED (
+                SELECT r.id, r.connection_id FROM feather.sync_requests r
+                WHERE (SELECT mine FROM turn)
+                  AND r.connection_id NOT IN (SELECT connection_id FROM feather.sync_jobs WHERE state = 'running')
+                ORDER BY r.id DESC
+                LIMIT $1::bigint / 4
+            ), oldest AS MATERIALIZED (
+                SELECT r.id, r.connection_id FROM feather.sync_requests r
+                WHERE (SELECT mine FROM turn)
+                  AND r.connection_id NOT IN (SELECT connection_id FROM feather.sync_jobs WHERE state = 'running')
                 ORDER BY r.id
                 LIMIT $1
+            ), siblings AS MATERIALIZED (
+                SELECT s.id
+                FROM (SELECT connection_id FROM (TABLE newest UNION ALL TABLE oldest) AS ends
+                      GROUP BY connection_id ORDER BY max(id) DESC) AS e
+                CROSS JOIN LATERAL (
+                    -- Not by the primary key, which would walk a whole backlog to find the requests of one connection.
+                    SELECT r.id FROM feather.sync_requests r
+                    WHERE r.connection_id = e.connection_id ORDER BY r.id + 0 LIMIT 5 * $1
+                ) AS s
+                LIMIT 10 * $1
+            ), pick AS MATERIALIZED (
+                SELECT r.id, r.connection_id, r.account, r.priority, r.run_at, r.requested_at
+                FROM feather.sync_requests r
+                WHERE r.id = ANY (ARRAY(SELECT id FROM newest UNION SELECT id FROM oldest UNION SELECT id FROM siblings))
                 FOR UPDATE OF r SKIP LOCKED
             ), wanted AS MATERIALIZED (
                 SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS account, min(priority) AS priority,

@@ -18,8 +18,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Requests folded by one statement: some 20 ms of work, so that claims in between are not kept waiting.
 const TAKE_IN: u32 = 1_000;
-/// Under load the inbox is looked into this often; claims alone come more often.
+/// While all slots are taken the inbox is looked into this often; claims alone come more often.
 const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
+/// After a look into the inbox it is left alone for so many times as long as the look took: whatever makes looking
+/// slow (a backlog, dead rows that a snapshot keeps, a producer's open transaction), claims have most of the time.
+const TAKE_IN_REST: u32 = 3;
+/// And no longer than this, or a moment's trouble would keep requests waiting long after it.
+const TAKE_IN_REST_MOST: Duration = Duration::from_secs(2);
 /// When the budget is the limit, claims are gathered this long rather than made one by one.
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
@@ -44,8 +49,6 @@ pub struct Tick {
 /// When to tick again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Again {
-    /// There is more.
-    Now,
     /// After this long.
     After(Duration),
     /// When a slot becomes free or a poll is due.
@@ -89,31 +92,31 @@ impl Worker {
         };
         let mut hindered = None;
         let now = self.clock.now();
-        // While every free slot finds work at once, the inbox can wait a moment.
-        let looked_in = running
-            .looked_in_at
-            .is_some_and(|at| now.saturating_duration_since(at) < TAKE_IN_EVERY);
-        if looked_in {
-            tick.again = Again::After(TAKE_IN_EVERY);
-        } else {
-            let taken = match self.db.take_in(TAKE_IN).await {
-                // Somebody's lock on the inbox keeps nobody from what is in the queue already.
-                Err(error @ StoreError::Conflict(_)) => {
-                    hindered = Some(error);
-                    TakenIn::default()
+        match running.inbox_rests_until.filter(|until| *until > now) {
+            Some(until) => tick.again = Again::After(until - now),
+            None => {
+                let taken = match self.db.take_in(TAKE_IN).await {
+                    // Somebody's lock on the inbox keeps nobody from what is in the queue already.
+                    Err(error @ StoreError::Conflict(_)) => {
+                        hindered = Some(error);
+                        TakenIn::default()
+                    }
+                    taken => taken?,
+                };
+                let looked = self.clock.now();
+                let took = looked.saturating_duration_since(now);
+                let rest = (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST);
+                running.inbox_rests_until = Some(looked + rest);
+                tick.taken_in = taken.requests;
+                if taken.requests > 0 {
+                    reach(Point::TakenIn);
                 }
-                taken => taken?,
-            };
-            running.looked_in_at = Some(now);
-            tick.taken_in = taken.requests;
-            if taken.requests > 0 {
-                reach(Point::TakenIn);
-            }
-            if let Some(due_in) = taken.next_due_in {
-                self.lock_agenda().note(self.clock.now() + due_in);
-            }
-            if taken.requests >= u64::from(TAKE_IN) {
-                tick.again = Again::Now;
+                if let Some(due_in) = taken.next_due_in {
+                    self.lock_agenda().note(looked + due_in);
+                }
+                if taken.requests >= u64::from(TAKE_IN) {
+                    tick.again = Again::After(rest);
+                }
             }
         }
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -123,8 +126,9 @@ impl Worker {
             tick.claimed += claimed;
             tick.again = tick.again.min(again);
         }
-        if tick.again == Again::Now || self.slots.available_permits() > 0 {
-            running.looked_in_at = None;
+        if self.slots.available_permits() == 0 {
+            let soonest = self.clock.now() + TAKE_IN_EVERY;
+            running.inbox_rests_until = running.inbox_rests_until.max(Some(soonest));
         }
         hindered.map_or(Ok(tick), Err)
     }

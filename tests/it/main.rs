@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod backlog;
 mod fleet;
 mod killed;
 mod main_job;
@@ -22,4 +23,5 @@ mod snapshots;
 mod stopping;
 #[path = "../support/truth.rs"]
 mod truth;
+mod upgrade;
 mod world;

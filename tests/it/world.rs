@@ -83,10 +83,15 @@ impl World {
     }
 
     pub(crate) async fn with(scenario: Scenario) -> Self {
+        Self::from_template("template_feather", scenario).await
+    }
+
+    /// In a copy of this database; `template0` is an empty one. The roles are there in any case.
+    pub(crate) async fn from_template(template: &str, scenario: Scenario) -> Self {
         TEMPLATE.get_or_init(make_template).await;
         let database = format!("world_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let admin = pool("postgres").await;
-        let create = format!("CREATE DATABASE {database} TEMPLATE template_feather");
+        let create = format!("CREATE DATABASE {database} TEMPLATE {template}");
         sqlx::raw_sql(AssertSqlSafe(create))
             .execute(&admin)
             .await

@@ -1,0 +1,6 @@
+//! Backlogs: what is huge is taken in and worked off in bounded memory, and what is fresh and urgent need not wait.
+//!
+//! Each test has a small form that runs with all others, and a large one for `make soak`, which prints figures too.
+
+mod claims;
+mod floods;

@@ -1,0 +1,145 @@
+//! The claim's own time, with a large queue and with rows that a snapshot keeps from being removed.
+
+use crate::world::World;
+use feather_sync::domain::AccountName;
+use feather_sync::domain::Budget;
+use feather_sync::domain::Phase;
+use feather_sync::store::Claim;
+use feather_sync::store::ClaimRequest;
+use feather_sync::store::Db;
+use feather_sync::store::DbSettings;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A queue with nobody but this test working on it.
+struct Queue {
+    world: World,
+    db: Db,
+    account: AccountName,
+}
+
+impl Queue {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let settings = DbSettings {
+            url: world.env()["DATABASE_URL"].clone().into(),
+            listen_url: None,
+            max_connections: 1,
+            prepared_statements: true,
+        };
+        Self {
+            world,
+            db: Db::new(&settings).unwrap(),
+            account: AccountName::from("default"),
+        }
+    }
+
+    async fn fill(&self, jobs: u32) {
+        self.world
+            .execute(&format!(
+                "INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
+                 SELECT gen_random_uuid(), 'default', n % 3, now() - n * interval '1 millisecond', now()
+                 FROM generate_series(1, {jobs}) AS n"
+            ))
+            .await;
+    }
+
+    /// Claims up to 16 jobs; how many, and how long it took.
+    async fn claim(&self) -> (usize, Duration) {
+        let request = ClaimRequest {
+            account: &self.account,
+            slots: 16,
+            budget: Budget {
+                rate: 1e6,
+                burst: 1e6,
+            },
+            lease: Duration::from_secs(90),
+            worker: "a test",
+            prefer: Phase::Finalize,
+        };
+        let begun = Instant::now();
+        let claim = self.db.claim(&request).await.unwrap();
+        let took = begun.elapsed();
+        match claim {
+            Claim::Jobs { jobs, .. } => (jobs.len(), took),
+            _ => (0, took),
+        }
+    }
+
+    /// Claims and ends jobs, as a drain does; the times of the claims.
+    async fn drain(&self, most: usize) -> Vec<Duration> {
+        let mut times = Vec::new();
+        while times.len() < most {
+            let (jobs, took) = self.claim().await;
+            if jobs == 0 {
+                break;
+            }
+            times.push(took);
+            self.world
+                .execute("DELETE FROM feather.sync_jobs WHERE state = 'running'")
+                .await;
+        }
+        times
+    }
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times[times.len() / 2]
+}
+
+async fn claims_from_a_queue_of(jobs: u32) -> Duration {
+    let queue = Queue::new().await;
+    queue.fill(jobs).await;
+    median(&queue.drain(60).await)
+}
+
+async fn a_large_queue(jobs: u32) {
+    let small = claims_from_a_queue_of(2_000).await;
+    let large = claims_from_a_queue_of(jobs).await;
+    println!("a claim takes {small:?} of 2,000 jobs, {large:?} of {jobs}");
+    assert!(large < small * 4, "{small:?}, then {large:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_takes_as_long_from_a_large_queue_as_from_a_small_one() {
+    a_large_queue(100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: make soak"]
+async fn a_claim_takes_as_long_from_a_million_jobs_as_from_two_thousand() {
+    a_large_queue(1_000_000).await;
+}
+
+async fn a_held_snapshot(jobs: u32, claims: usize) {
+    let queue = Queue::new().await;
+    queue.fill(jobs).await;
+    let mut reader = queue.world.pool.begin().await.unwrap();
+    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM feather.sync_jobs")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    let times = queue.drain(claims).await;
+    reader.rollback().await.unwrap();
+    let third = times.len() / 3;
+    let first = median(&times[..third]);
+    let last = median(&times[times.len() - third..]);
+    println!(
+        "{} claims under a held snapshot: {first:?} in the first third, {last:?} in the last",
+        times.len()
+    );
+    assert!(last < first * 4, "{first:?}, then {last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_stays_quick_while_a_snapshot_keeps_every_dead_row() {
+    a_held_snapshot(8_000, 480).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: make soak"]
+async fn a_claim_stays_quick_while_a_snapshot_keeps_the_dead_rows_of_a_long_drain() {
+    a_held_snapshot(200_000, 12_000).await;
+}
