@@ -87,6 +87,7 @@ impl Worker {
             claimed: 0,
             again: Again::Idle,
         };
+        self.give_back_unheard(running).await?;
         let mut hindered = None;
         let now = self.clock.now();
         // While every free slot finds work at once, the inbox can wait a moment.
@@ -116,7 +117,13 @@ impl Worker {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for index in 0..self.accounts.len() {
             let account = &self.accounts[(first + index) % self.accounts.len()];
-            let (claimed, again) = self.claim(account, running).await?;
+            let (claimed, again) = match self.claim(account, running).await {
+                Ok(done) => done,
+                Err(error) => {
+                    self.note_unheard(running, &error);
+                    return Err(error);
+                }
+            };
             tick.claimed += claimed;
             tick.again = tick.again.min(again);
         }
@@ -190,6 +197,7 @@ impl Worker {
             }
             Claim::Jobs { jobs, budget_bound } => {
                 let claimed = jobs.len();
+                self.hold(&jobs);
                 account.refresh_key(jobs.iter().any(|job| job.probe));
                 for job in jobs {
                     // Fewer jobs than permits come back, never more.

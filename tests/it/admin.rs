@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
+pub(crate) async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -19,7 +19,7 @@ async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
 }
 
 /// Free when asked for; the daemon takes it moments later.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -27,7 +27,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-async fn until_status(port: u16, path: &str, wanted: u16) -> String {
+pub(crate) async fn until_status(port: u16, path: &str, wanted: u16) -> String {
     for _ in 0..3_000 {
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             let (status, body) = get(port, path, "Host: localhost\r\n").await;

@@ -20,4 +20,5 @@ mod proxying;
 mod queue;
 mod snapshots;
 mod stopping;
+mod trouble;
 mod world;
