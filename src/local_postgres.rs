@@ -166,6 +166,34 @@ impl LocalPostgres {
         Ok(postgres)
     }
 
+    /// Starts a standby of this server, which has to run: a copy of its data that follows it by streaming, through the
+    /// replication slot `slot`, and can be read. `SELECT pg_promote()` makes a primary of it.
+    ///
+    /// # Errors
+    /// As [`LocalPostgres::start`], and when the server cannot be copied.
+    pub fn standby(&self, slot: &str) -> Result<Self, LocalPostgresError> {
+        let folder = Folder::empty(self.account, &self.options)?;
+        let mut copy =
+            process::command(&self.binaries.pg_basebackup(), self.account, folder.path());
+        copy.arg("-h").arg(self.socket_dir());
+        copy.args(["-p", PORT, "-U", SUPERUSER, "-c", "fast"]);
+        copy.args(["-R", "-X", "stream", "-C", "-S", slot, "-D"]);
+        copy.arg(folder.data());
+        if let Err(error) = process::run(copy) {
+            folder.remove();
+            return Err(error);
+        }
+        let standby = Self {
+            binaries: self.binaries.clone(),
+            account: self.account,
+            folder,
+            options: self.options.clone(),
+            server: Mutex::new(None),
+        };
+        standby.start_again()?;
+        Ok(standby)
+    }
+
     /// The one server of this process with default options, started at first use and removed when the process exits:
     /// what a test binary shares among its tests, each in a database of its own.
     ///

@@ -10,6 +10,7 @@ mod commit;
 mod execute;
 mod listen;
 mod tick;
+mod unheard;
 mod upkeep;
 mod waits;
 
@@ -30,8 +31,10 @@ use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::commit::Ended;
 use crate::worker::tick::Permits;
+use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -46,6 +49,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 /// How far polling slows down while nothing happens and wake-ups are heard.
 const IDLE_FACTOR: u32 = 5;
@@ -93,6 +97,8 @@ pub struct Worker {
     progress: Mutex<Progress>,
     /// Accounts whose counts were last shown.
     counted: Mutex<Vec<String>>,
+    /// Lease tokens of the jobs that are worked on.
+    held: Mutex<HashSet<Uuid>>,
 }
 
 /// Signs of life of the loops, and the last trouble.
@@ -120,6 +126,8 @@ pub struct Running {
     /// Between ticks that fail, and how many have failed in a row.
     waits: Waits,
     failed: u32,
+    /// A claim's answer was lost.
+    unheard: Option<Unheard>,
 }
 
 impl Worker {
@@ -144,6 +152,7 @@ impl Worker {
             wake: Notify::new(),
             agenda: Mutex::default(),
             counted: Mutex::default(),
+            held: Mutex::default(),
             listening: AtomicBool::new(false),
             history_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
@@ -202,6 +211,7 @@ impl Worker {
             inbox_rests_until: None,
             waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
             failed: 0,
+            unheard: None,
         };
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;

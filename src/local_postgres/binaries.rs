@@ -74,6 +74,10 @@ impl Binaries {
         self.folder.join("initdb")
     }
 
+    pub(super) fn pg_basebackup(&self) -> PathBuf {
+        self.folder.join("pg_basebackup")
+    }
+
     pub(super) fn postgres(&self) -> PathBuf {
         self.folder.join("postgres")
     }

@@ -72,6 +72,15 @@ impl Folder {
         copied.map(|()| folder)
     }
 
+    /// Makes a folder without data.
+    pub(super) fn empty(
+        account: Option<Account>,
+        options: &Options,
+    ) -> Result<Self, LocalPostgresError> {
+        let (root, _lock) = locked_root(account, options.durable)?;
+        Self::claim(&root, account, options.keep)
+    }
+
     fn claim(
         root: &Path,
         account: Option<Account>,

@@ -69,6 +69,37 @@ impl Db {
         session.settle(result)
     }
 
+    /// Gives back what `worker` has leased under other tokens than those it holds: an answer to its claim was lost.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has happened then, or all of it.
+    pub async fn release_others(&self, worker: &str, held: &[Uuid]) -> Result<usize, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let accounts = sqlx::query_scalar!(
+                "UPDATE feather.sync_jobs
+                 SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
+                 WHERE state = 'running' AND worker = $1 AND lease_token <> ALL($2)
+                 RETURNING account",
+                worker,
+                held
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            if !accounts.is_empty() {
+                // Where an account was paused, what was leased was its probe.
+                let accounts: Vec<_> = accounts.iter().map(String::as_str).collect();
+                account::release_probes(&mut tx, &accounts).await?;
+            }
+            tx.commit().await?;
+            Ok(accounts.len())
+        })
+        .await;
+        session.settle(result)
+    }
+
     /// Ends up to `limit` attempts whose lease has run out: recorded as crashed, then due again at once, or dead
     /// when `max_attempts` are spent. Needs no permit, so a paused or backlogged account leaves no orphans.
     ///

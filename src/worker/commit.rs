@@ -61,6 +61,11 @@ impl Worker {
                     None
                 };
             }
+            let finished_jobs = finished.iter().map(|f| &f.job);
+            let tokens: Vec<_> = finished_jobs
+                .chain(&unstarted)
+                .map(|job| job.lease_token)
+                .collect();
             reach(Point::Gathered);
             self.note_uncommitted(finished.len());
             if !unstarted.is_empty() {
@@ -73,6 +78,7 @@ impl Worker {
                 self.commit(finished, &abort).await;
             }
             self.note_uncommitted(0);
+            self.let_go(&tokens);
             drop(permits);
             self.wake.notify_one();
         }

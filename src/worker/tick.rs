@@ -90,6 +90,7 @@ impl Worker {
             claimed: 0,
             again: Again::Idle,
         };
+        self.give_back_unheard(running).await?;
         let mut hindered = None;
         let now = self.clock.now();
         match running.inbox_rests_until.filter(|until| *until > now) {
@@ -122,7 +123,13 @@ impl Worker {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for index in 0..self.accounts.len() {
             let account = &self.accounts[(first + index) % self.accounts.len()];
-            let (claimed, again) = self.claim(account, running).await?;
+            let (claimed, again) = match self.claim(account, running).await {
+                Ok(done) => done,
+                Err(error) => {
+                    self.note_unheard(running, &error);
+                    return Err(error);
+                }
+            };
             tick.claimed += claimed;
             tick.again = tick.again.min(again);
         }
@@ -193,6 +200,7 @@ impl Worker {
             Claim::Jobs { jobs, budget_bound } => {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
+                self.hold(&jobs);
                 account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {
                     // Fewer jobs than permits come back, never more.

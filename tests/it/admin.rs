@@ -25,7 +25,7 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
+pub(crate) async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
     let answer = ask(port, &request).await;
     let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
@@ -33,7 +33,7 @@ async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
 }
 
 /// Free when asked for; the daemon takes it moments later.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -41,7 +41,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-async fn until_status(port: u16, path: &str, wanted: u16) -> String {
+pub(crate) async fn until_status(port: u16, path: &str, wanted: u16) -> String {
     for _ in 0..3_000 {
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             let (status, body) = get(port, path, "Host: localhost\r\n").await;

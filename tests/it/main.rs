@@ -21,6 +21,7 @@ mod proxying;
 mod queue;
 mod snapshots;
 mod stopping;
+mod trouble;
 #[path = "../support/truth.rs"]
 mod truth;
 mod upgrade;

@@ -54,26 +54,34 @@ fn cluster() -> &'static LocalPostgres {
     LocalPostgres::shared().unwrap_or_else(|error| panic!("{error}"))
 }
 
-async fn pool(database: &str) -> PgPool {
+async fn pool(url: &str) -> PgPool {
     let options = PgPoolOptions::new().max_connections(4);
-    options.connect(&cluster().url(database)).await.unwrap()
+    options.connect(url).await.unwrap()
 }
 
-async fn make_template() {
-    feather_sync::feather::install_tls();
-    let admin = pool("postgres").await;
-    sqlx::raw_sql("CREATE DATABASE template_feather")
+async fn create_database(postgres: &LocalPostgres, statement: String) {
+    let admin = pool(&postgres.url("postgres")).await;
+    sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&admin)
         .await
         .unwrap();
     admin.close().await;
+}
+
+async fn migrate(url: &str) {
     let settings = DbSettings {
-        url: cluster().url("template_feather").into(),
+        url: url.into(),
         listen_url: None,
         max_connections: 2,
         prepared_statements: true,
     };
     store::migrate(&settings, Roles::Required).await.unwrap();
+}
+
+async fn make_template() {
+    feather_sync::feather::install_tls();
+    create_database(cluster(), "CREATE DATABASE template_feather".into()).await;
+    migrate(&cluster().url("template_feather")).await;
 }
 
 impl World {
@@ -90,17 +98,23 @@ impl World {
     pub(crate) async fn from_template(template: &str, scenario: Scenario) -> Self {
         TEMPLATE.get_or_init(make_template).await;
         let database = format!("world_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let admin = pool("postgres").await;
         let create = format!("CREATE DATABASE {database} TEMPLATE {template}");
-        sqlx::raw_sql(AssertSqlSafe(create))
-            .execute(&admin)
-            .await
-            .unwrap();
-        admin.close().await;
+        create_database(cluster(), create).await;
+        Self::around(&cluster().url(&database), scenario).await
+    }
+
+    /// A world on a server of its own, which may be hurt.
+    pub(crate) async fn on(postgres: &LocalPostgres, scenario: Scenario) -> Self {
+        feather_sync::feather::install_tls();
+        create_database(postgres, "CREATE DATABASE app".into()).await;
+        migrate(&postgres.url("app")).await;
+        Self::around(&postgres.url("app"), scenario).await
+    }
+
+    async fn around(url: &str, scenario: Scenario) -> Self {
         let sim = Sim::start(scenario).unwrap();
-        let url = cluster().url(&database);
         let env = [
-            ("DATABASE_URL", url.as_str()),
+            ("DATABASE_URL", url),
             ("FEATHER_BASE_URL", &sim.url()),
             ("FEATHER_API_KEY", "fth_live_test"),
             ("FEATHER_SYNC__ADMIN__LISTEN", "off"),
@@ -116,7 +130,7 @@ impl World {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
         Self {
-            pool: pool(&database).await,
+            pool: pool(url).await,
             sim,
             env: env.into(),
         }

@@ -1,0 +1,74 @@
+//! Claims whose answer was lost on its way: what they leased, if anything, is given back rather than left to its lease.
+
+use crate::domain::Job;
+use crate::store::StoreError;
+use crate::worker::Running;
+use crate::worker::Worker;
+use std::collections::HashSet;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+use uuid::Uuid;
+
+/// A lost statement may still be at work on the server, whose own limit is 30 s.
+const MAY_TURN_UP: Duration = Duration::from_secs(35);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A claim that nobody has heard of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unheard {
+    look_at: Instant,
+    until: Instant,
+}
+
+impl Worker {
+    /// Remembers that these are worked on.
+    pub(super) fn hold<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
+        self.lock_held()
+            .extend(jobs.into_iter().map(|job| job.lease_token));
+    }
+
+    /// They are written down, or never will be.
+    pub(super) fn let_go(&self, lease_tokens: &[Uuid]) {
+        let mut held = self.lock_held();
+        lease_tokens.iter().for_each(|token| _ = held.remove(token));
+    }
+
+    /// After a claim that failed: whether it has leased anything is not known.
+    pub(super) fn note_unheard(&self, running: &mut Running, error: &StoreError) {
+        if matches!(error, StoreError::Unavailable(_) | StoreError::Timeout(_)) {
+            let now = self.clock.now();
+            running.unheard = Some(Unheard {
+                look_at: now,
+                until: now + MAY_TURN_UP,
+            });
+        }
+    }
+
+    /// Gives back what this replica has leased without hearing of it. To be called between claims only: one under way
+    /// is not heard of yet.
+    pub(super) async fn give_back_unheard(&self, running: &mut Running) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let Some(unheard) = running.unheard.filter(|unheard| now >= unheard.look_at) else {
+            return Ok(());
+        };
+        let held: Vec<_> = self.lock_held().iter().copied().collect();
+        let given_back = self.db.release_others(&self.settings.name, &held).await?;
+        if given_back > 0 {
+            tracing::info!(
+                jobs = given_back,
+                "gave back what a claim had leased whose answer was lost"
+            );
+        }
+        running.unheard = (now < unheard.until).then_some(Unheard {
+            look_at: now + LOOK_EVERY,
+            ..unheard
+        });
+        Ok(())
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,151 @@
+//! The server goes, and comes back.
+
+use super::PATIENCE;
+use super::Scene;
+use crate::world::ids;
+use feather_sync::local_postgres::Shutdown;
+use std::process::Command;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_under_load_lose_nothing_and_burn_no_attempt() {
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let ids = ids(400);
+    scene.world.enqueue(&ids).await;
+    for (how, done) in [(Shutdown::Fast, 50), (Shutdown::Immediate, 120)] {
+        scene
+            .world
+            .until(&format!(
+                "SELECT count(*) >= {done} FROM feather.connections"
+            ))
+            .await;
+        scene.postgres.restart(how).unwrap();
+    }
+    scene.synced_at_once(&ids).await;
+    scene.is_ready().await;
+    assert_eq!(scene.metric("feather_sync_leases_lost_total").await, 0.0);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_for_a_while_is_asked_rarely_and_found_again() {
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let ids = ids(100);
+    scene.world.enqueue(&ids).await;
+    scene
+        .world
+        .until("SELECT count(*) >= 20 FROM feather.connections")
+        .await;
+    scene.postgres.shut_down(Shutdown::Immediate);
+    scene.is_not_ready("the database cannot be used").await;
+    scene.stays_calm().await;
+    scene.postgres.start_again().unwrap();
+    scene.is_ready().await;
+    scene.synced_at_once(&ids).await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_at_the_start_is_waited_for() {
+    let scene = Scene::new(&[]).await;
+    let ids = ids(20);
+    scene.world.enqueue(&ids).await;
+    scene.postgres.shut_down(Shutdown::Fast);
+    let replica = scene.world.start();
+    crate::admin::until_status(scene.port, "/healthz", 200).await;
+    scene.is_not_ready("the database cannot be used").await;
+    scene.stays_calm().await;
+    scene.postgres.start_again().unwrap();
+    scene.is_ready().await;
+    scene.synced_at_once(&ids).await;
+    replica.stop().await;
+}
+
+/// The server and its children, stopped or going on.
+fn signal(scene: &Scene, name: &str) {
+    let server = scene.postgres.pid().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    let status = Command::new("kill")
+        .args(["-s", name, &server.to_string()])
+        .args(children.unwrap().split_whitespace())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_is_waited_for_and_goes_on_where_it_stopped() {
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let ids = ids(100);
+    scene.world.enqueue(&ids).await;
+    scene
+        .world
+        .until("SELECT count(*) >= 20 FROM feather.connections")
+        .await;
+    signal(&scene, "STOP");
+    scene.is_not_ready("no answer within 2s").await;
+    scene.stays_calm().await;
+    signal(&scene, "CONT");
+    scene.is_ready().await;
+    scene.synced_at_once(&ids).await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_an_administrator_ends_again_and_again_cost_nothing_but_time() {
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let ids = ids(300);
+    scene.world.enqueue(&ids).await;
+    let began = std::time::Instant::now();
+    for round in 1..=12 {
+        scene
+            .world
+            .until(&format!(
+                "SELECT count(*) >= {} FROM feather.connections",
+                round * 10
+            ))
+            .await;
+        scene
+            .world
+            .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feather-sync'")
+            .await;
+    }
+    assert!(began.elapsed() < PATIENCE);
+    scene.synced_at_once(&ids).await;
+    scene.is_ready().await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_or_silent_are_made_anew() {
+    use crate::proxy::Traffic;
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let ids = ids(200);
+    scene.world.enqueue(&ids).await;
+    for round in 1..=5 {
+        scene
+            .world
+            .until(&format!(
+                "SELECT count(*) >= {} FROM feather.connections",
+                round * 20
+            ))
+            .await;
+        scene.proxy.set(Traffic::Refuse);
+        scene.proxy.cut();
+        scene.is_not_ready("the database cannot be used").await;
+        scene.proxy.set(Traffic::Pass);
+    }
+    scene.proxy.set(Traffic::Silent);
+    scene.is_not_ready("no answer within 2s").await;
+    scene.stays_calm().await;
+    // What is silent is cut in the end, by a firewall say.
+    scene.proxy.cut();
+    scene.proxy.set(Traffic::Delay(Duration::from_millis(20)));
+    scene.is_ready().await;
+    scene.synced_at_once(&ids).await;
+    replica.stop().await;
+}
