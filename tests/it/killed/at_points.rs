@@ -116,6 +116,13 @@ async fn nothing_is_lost(point: Point, replicas: usize) {
         books.while_asking(killed).await;
     }
 
+    if replicas == 1 && is_in_a_commit(point) {
+        // It was the first one: all or nothing.
+        let written: (i64, i64) = world
+            .row("SELECT (SELECT count(*) FROM feather.connections), (SELECT count(*) FROM feather.tools)")
+            .await;
+        assert_eq!(written, (0, 0));
+    }
     let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
     world.enqueue(&books.ids[5..9]).await;
     let restarted = Process::start(world);
@@ -124,4 +131,32 @@ async fn nothing_is_lost(point: Point, replicas: usize) {
         process.terminate().await;
     }
     books.check(&asked_last, overlap).await;
+    let crashed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert!(crashed > 0 || !leaves_orphans(point));
+}
+
+fn is_in_a_commit(point: Point) -> bool {
+    matches!(
+        point,
+        Point::Gathered
+            | Point::Locked
+            | Point::ConnectionsWritten
+            | Point::Recorded
+            | Point::BeforeCommit
+    )
+}
+
+/// Whether jobs are leased whenever a process dies there.
+fn leaves_orphans(point: Point) -> bool {
+    !matches!(
+        point,
+        Point::TakenIn
+            | Point::BeforeClaim
+            | Point::Committed
+            | Point::Released
+            | Point::Stopping
+            | Point::Drained
+    )
 }

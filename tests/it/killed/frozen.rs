@@ -3,6 +3,7 @@
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
+use crate::killed::called;
 use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
@@ -123,7 +124,7 @@ async fn a_replica_that_was_frozen_with_an_accounts_probe_does_not_hand_back_the
     world.set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "50s");
     let other = Process::start(&world);
     // The refused call, then the other replica's probe.
-    world.sim.wait_for_calls(2).await;
+    called(&world, 2).await;
     let probe =
         "SELECT paused_until::text FROM feather.sync_accounts WHERE pause_reason = 'rate_limited'";
     let before: String = world.value(probe).await;
