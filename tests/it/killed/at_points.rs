@@ -123,9 +123,8 @@ async fn nothing_is_lost(point: Point, replicas: usize) {
             .await;
         assert_eq!(written, (0, 0));
     }
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
     let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
     books.done().await;
     for process in [Some(restarted), healthy].into_iter().flatten() {
         process.terminate().await;

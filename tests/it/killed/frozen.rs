@@ -67,7 +67,7 @@ async fn fenced(point: Point) {
     let frozen = Process::armed(world, &format!("{}:2:stop", point.as_str()));
     books.while_asking(frozen.stopped_at(point)).await;
     let other = Process::start(world);
-    world.enqueue(&books.ids[5..9]).await;
+    let asked_last = books.ask_again(&other).await;
     books.done().await;
     let taken_over: i64 = world
         .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
@@ -93,7 +93,6 @@ async fn fenced(point: Point) {
     assert_eq!(world.value::<String>(STORED).await, before);
 
     // Its late calls may have moved the truth.
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
     world.enqueue(&books.ids[1..]).await;
     books.done().await;
     other.terminate().await;

@@ -11,8 +11,7 @@ async fn a_call_whose_task_panics_is_made_again_after_its_lease_and_its_slot_is_
     books.world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "1");
     let world = &books.world;
     let process = Process::armed(world, "before-send:2:panic");
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
+    let asked_last = books.ask_again(&process).await;
     process.until_log("failpoint before-send: panic").await;
     books.done().await;
     process.terminate().await;
@@ -20,7 +19,7 @@ async fn a_call_whose_task_panics_is_made_again_after_its_lease_and_its_slot_is_
     let crashed: i64 = world
         .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
         .await;
-    assert_eq!(crashed, 1);
+    assert!(crashed > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,9 +39,8 @@ async fn starts_anew(point: Point, nth: usize) {
     let mut process = Process::armed(world, &format!("{}:{nth}:panic", point.as_str()));
     let status = books.while_asking(process.ended()).await;
     assert_eq!(status.code(), Some(1), "{}", process.log());
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
     let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
     books.done().await;
     restarted.terminate().await;
     books.check(&asked_last, Overlap::Never).await;

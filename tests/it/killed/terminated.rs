@@ -50,7 +50,8 @@ async fn nothing_is_burned(point: Point, nth: usize) {
     let mut books = Books::open().await;
     books
         .world
-        .set("FEATHER_SYNC__WORKER__SHUTDOWN_GRACE", "4s");
+        .set("FEATHER_SYNC__WORKER__SHUTDOWN_GRACE", "4s")
+        .set("FEATHER_SYNC__WORKER__LEASE", "60s");
     let world = &books.world;
     let mut process = Process::armed(world, &format!("{}:{nth}:term", point.as_str()));
     let words = format!("failpoint {}: term", point.as_str());
@@ -58,9 +59,8 @@ async fn nothing_is_burned(point: Point, nth: usize) {
     ends_in_time(&mut process).await;
     assert_eq!(world.value::<i64>(BURNED).await, 0);
 
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
     let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
     books.done().await;
     restarted.terminate().await;
     books.check(&asked_last, Overlap::Never).await;
@@ -151,9 +151,8 @@ async fn without_a_database(line: Line) {
     books.world.set("DATABASE_URL", &direct);
     short_leases(&mut books.world);
     let world = &books.world;
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
     let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
     books.done().await;
     restarted.terminate().await;
     books.check(&asked_last, Overlap::Never).await;
