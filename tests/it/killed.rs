@@ -5,6 +5,7 @@ mod at_points;
 mod books;
 mod frozen;
 mod panicked;
+mod relay;
 mod terminated;
 
 use crate::world::World;
@@ -128,4 +129,14 @@ fn short_leases(world: &mut World) {
     world.set("FEATHER_SYNC__WORKER__LEASE", "2s");
     world.set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "1500ms");
     world.set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s");
+}
+
+/// Waits until the API has received so many calls.
+async fn called(world: &World, calls: u64) {
+    let waiting = world.sim.wait_for_calls(calls);
+    assert!(
+        tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
+        "only {} calls",
+        world.sim.calls().len()
+    );
 }

@@ -1,6 +1,9 @@
 //! At any moment.
 
 use crate::killed::Process;
+use crate::killed::books::Books;
+use crate::killed::books::Overlap;
+use crate::killed::called;
 use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
@@ -89,4 +92,66 @@ async fn sigterm_during_work_ends_with_exit_code_0_and_burns_nothing() {
         .row("SELECT count(*) FILTER (WHERE state <> 'pending'), max(attempt) FROM feather.sync_jobs")
         .await;
     assert_eq!(left, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_api_holds_its_calls_nothing_is_lost() {
+    tokio::join!(killed_with_calls_sent(1), killed_with_calls_sent(2));
+}
+
+async fn killed_with_calls_sent(replicas: usize) {
+    let books = Books::open().await;
+    let world = &books.world;
+    let gate = world.sim.hold();
+    let killed = Process::start(world);
+    called(world, 12).await;
+    let healthy = (replicas > 1).then(|| Process::start(world));
+    killed.signal("KILL");
+    drop(killed);
+    gate.release();
+    let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
+    books.done().await;
+    for process in [Some(restarted), healthy].into_iter().flatten() {
+        process.terminate().await;
+    }
+    books.check(&asked_last, Overlap::Never).await;
+    let crashed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert!(crashed >= 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_commits_after_its_process_was_killed_is_found_by_its_lease() {
+    let books = Books::open().await;
+    let world = &books.world;
+    let killed = Process::start(world);
+    world
+        .until("SELECT NOT EXISTS (SELECT FROM feather.sync_requests)")
+        .await;
+    books.done().await;
+    let calls = world.sim.calls().len();
+    // The claim waits for the account's row, and commits when the row is free, though nobody waits for its answer.
+    let mut account = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM feather.sync_accounts FOR UPDATE")
+        .execute(&mut *account)
+        .await
+        .unwrap();
+    world.enqueue(&books.ids[5..9]).await;
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                 AND wait_event_type = 'Lock' AND query LIKE '%lanes (phase, priority)%')";
+    world.until(waits).await;
+    killed.signal("KILL");
+    drop(killed);
+    account.commit().await.unwrap();
+    world
+        .until("SELECT count(*) = 4 FROM feather.sync_jobs WHERE state = 'running'")
+        .await;
+    assert_eq!(world.sim.calls().len(), calls);
+    let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
+    books.done().await;
+    restarted.terminate().await;
+    books.check(&asked_last, Overlap::Never).await;
 }

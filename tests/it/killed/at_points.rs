@@ -116,12 +116,46 @@ async fn nothing_is_lost(point: Point, replicas: usize) {
         books.while_asking(killed).await;
     }
 
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
-    world.enqueue(&books.ids[5..9]).await;
+    if replicas == 1 && is_in_a_commit(point) {
+        // It was the first one: all or nothing.
+        let written: (i64, i64) = world
+            .row("SELECT (SELECT count(*) FROM feather.connections), (SELECT count(*) FROM feather.tools)")
+            .await;
+        assert_eq!(written, (0, 0));
+    }
     let restarted = Process::start(world);
+    let asked_last = books.ask_again(&restarted).await;
     books.done().await;
     for process in [Some(restarted), healthy].into_iter().flatten() {
         process.terminate().await;
     }
     books.check(&asked_last, overlap).await;
+    let crashed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert!(crashed > 0 || !leaves_orphans(point));
+}
+
+fn is_in_a_commit(point: Point) -> bool {
+    matches!(
+        point,
+        Point::Gathered
+            | Point::Locked
+            | Point::ConnectionsWritten
+            | Point::Recorded
+            | Point::BeforeCommit
+    )
+}
+
+/// Whether jobs are leased whenever a process dies there.
+fn leaves_orphans(point: Point) -> bool {
+    !matches!(
+        point,
+        Point::TakenIn
+            | Point::BeforeClaim
+            | Point::Committed
+            | Point::Released
+            | Point::Stopping
+            | Point::Drained
+    )
 }

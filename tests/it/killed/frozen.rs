@@ -3,6 +3,7 @@
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
+use crate::killed::called;
 use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
@@ -66,7 +67,7 @@ async fn fenced(point: Point) {
     let frozen = Process::armed(world, &format!("{}:2:stop", point.as_str()));
     books.while_asking(frozen.stopped_at(point)).await;
     let other = Process::start(world);
-    world.enqueue(&books.ids[5..9]).await;
+    let asked_last = books.ask_again(&other).await;
     books.done().await;
     let taken_over: i64 = world
         .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
@@ -92,7 +93,6 @@ async fn fenced(point: Point) {
     assert_eq!(world.value::<String>(STORED).await, before);
 
     // Its late calls may have moved the truth.
-    let asked_last: String = world.value("SELECT clock_timestamp()::text").await;
     world.enqueue(&books.ids[1..]).await;
     books.done().await;
     other.terminate().await;
@@ -123,7 +123,7 @@ async fn a_replica_that_was_frozen_with_an_accounts_probe_does_not_hand_back_the
     world.set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "50s");
     let other = Process::start(&world);
     // The refused call, then the other replica's probe.
-    world.sim.wait_for_calls(2).await;
+    called(&world, 2).await;
     let probe =
         "SELECT paused_until::text FROM feather.sync_accounts WHERE pause_reason = 'rate_limited'";
     let before: String = world.value(probe).await;
