@@ -177,11 +177,11 @@ impl Db {
 
 /// Limits on the server's side, so that no lock or snapshot of ours outlives a lost worker for long. And no plan that
 /// was made and kept while a table was empty may read the whole table later: every query here has its index. Compiling queries that take a millisecond takes
-/// hundreds.
+/// hundreds. Names mean what the catalogue says, whatever somebody has put into a schema that everybody may write to.
 pub(super) async fn prepare_session(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(
         "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '15s'; \
-         SET enable_seqscan = off; SET jit = off",
+         SET enable_seqscan = off; SET jit = off; SET search_path = pg_catalog, pg_temp",
     )
     .execute(conn)
     .await?;
