@@ -23,6 +23,8 @@ mod program;
 mod refusals;
 mod requests;
 mod run;
+mod secret_refusals;
 mod secrets;
 mod sim;
 mod tls;
+mod traps;
