@@ -45,12 +45,17 @@ pub struct Admin {
     pub token: Option<SecretString>,
 }
 
+/// What `/readyz` found out last.
+struct Known {
+    at: Instant,
+    ready: Result<(), String>,
+}
+
 #[derive(Clone)]
 struct Desk {
     admin: Admin,
     door: Door,
-    /// What `/readyz` found out last, and when.
-    known: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
+    known: Arc<Mutex<Option<Known>>>,
 }
 
 /// Serves until the token is cancelled. Answers under way are not waited for: a client that never closes must not
@@ -115,11 +120,14 @@ impl Desk {
     async fn is_ready(&self) -> Result<(), String> {
         let mut known = self.known.lock().await;
         match &*known {
-            Some((at, found)) if at.elapsed() < READY_FOR => found.clone(),
+            Some(known) if known.at.elapsed() < READY_FOR => known.ready.clone(),
             _ => {
-                let found = (self.admin.ready)().await;
-                *known = Some((Instant::now(), found.clone()));
-                found
+                let ready = (self.admin.ready)().await;
+                *known = Some(Known {
+                    at: Instant::now(),
+                    ready: ready.clone(),
+                });
+                ready
             }
         }
     }

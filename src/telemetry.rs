@@ -62,7 +62,7 @@ pub fn init(
         tracing::debug!("logging was set up before; its format and filter stay");
     }
     // The usual words on a panic go to stderr as they are, line ends and secrets included.
-    std::panic::set_hook(Box::new(|panic| log_panic(panic)));
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 

@@ -168,7 +168,14 @@ pub(super) fn words(raw: &Raw) -> Result<Vec<String>, String> {
 
 /// The path of a file that holds a secret.
 pub(super) fn secret_path(raw: &Raw) -> Result<PathBuf, String> {
-    not_a_key(raw, "the path of a file").map(PathBuf::from)
+    let path = PathBuf::from(not_a_key(raw, "the path of a file")?);
+    // It may be the secret itself, which every message about the file would show.
+    if path.is_relative() && !path.exists() {
+        return Err("is not the path of a file that is there: write the whole path, as in \"/etc/feather-sync/secret\"; a \
+                    secret is not written into the configuration"
+            .to_owned());
+    }
+    Ok(path)
 }
 
 /// The name of an environment variable that holds a secret.

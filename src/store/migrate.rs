@@ -85,7 +85,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             version / 10_000
         )));
     }
-    sqlx::raw_sql("SET lock_timeout = '5min'")
+    sqlx::raw_sql("SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'")
         .execute(&mut *conn)
         .await?;
     sqlx::query!("SELECT pg_advisory_lock(7305801, 0)")

@@ -28,3 +28,8 @@ GRANT SELECT ON
     feather.integration_connections, feather.integration_connection_tools, feather.sync_attempts,
     feather.connections, feather.tools, feather.sync_status, feather.sync_health
     TO feather_reporter;
+
+-- Names in them mean what they meant to us, whatever stands first in the caller's search_path; pg_temp would, unless named.
+ALTER FUNCTION feather.enqueue(uuid, text, integer, timestamptz) SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION feather.enqueue_many(uuid[], text, integer, timestamptz) SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION feather.wake_worker() SET search_path = pg_catalog, pg_temp;
