@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,6 +62,7 @@ pub(crate) struct Stage {
     /// When each connection was last edited, deleted or brought back upstream.
     pub(crate) touched: Mutex<BTreeMap<Uuid, SystemTime>>,
     pub(crate) report: Report,
+    _ports: TcpListener,
 }
 
 impl Stage {
@@ -86,6 +87,7 @@ impl Stage {
             report.skip("clock stepped (needs libfaketime: apt-get install libfaketime)");
         }
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
+        let ports = take_ports();
         let mut replicas = Vec::new();
         for number in 0..options.replicas() {
             let database = Proxy::start(Target::Unix(socket.clone())).await.unwrap();
@@ -93,8 +95,10 @@ impl Stage {
             for sim in &sims {
                 apis.push(Proxy::start(Target::Tcp(sim.address())).await.unwrap());
             }
+            let mut admin = ports.local_addr().unwrap();
+            admin.set_port(admin.port() + 1 + u16::try_from(number).unwrap());
             let log = folder.join(format!("logs/replica-{number}.log"));
-            let mut replica = Replica::new(number, database, apis, admin(number), log);
+            let mut replica = Replica::new(number, database, apis, admin, log);
             replica.env = environment(&folder, &replica);
             if let Some(library) = faketime {
                 step_clocks(&mut replica, library, &folder);
@@ -116,6 +120,7 @@ impl Stage {
             ledger: Ledger::default(),
             touched: Mutex::default(),
             report,
+            _ports: ports,
         };
         for account in 0..ACCOUNTS.len() {
             stage.write_key(account);
@@ -260,12 +265,12 @@ fn scenario(seed: u64, account: usize) -> Scenario {
     .unwrap()
 }
 
-/// Below the ports that systems hand out, so that nobody gets it meanwhile.
-fn admin(number: usize) -> SocketAddr {
-    (20_000..32_000)
+/// Takes ten ports for admin listeners, below those that systems hand out: while the first of them is listened on, no
+/// other run takes the others.
+fn take_ports() -> TcpListener {
+    (20_000..32_000_u16)
         .step_by(10)
-        .map(|port| SocketAddr::from(([127, 0, 0, 1], port + u16::try_from(number).unwrap())))
-        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
         .unwrap()
 }
 
