@@ -59,26 +59,32 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
-            WITH RECURSIVE lanes (phase, priority) AS (
-                -- The (phase, priority) pairs in use, each found by one probe of the index.
-                SELECT p.phase, (SELECT min(j.priority) FROM feather.sync_jobs j
-                                 WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending')
+            WITH RECURSIVE lanes (phase, priority, due_at) AS (
+                -- The (phase, priority) pairs in use, each found by one probe of the index, which tells too when the
+                -- first of its jobs is due.
+                SELECT p.phase, first.priority, first.run_at
                 FROM (VALUES ('finalize'), ('settle')) AS p (phase)
+                CROSS JOIN LATERAL (
+                    SELECT j.priority, j.run_at FROM feather.sync_jobs j
+                    WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending'
+                    ORDER BY j.priority, j.run_at LIMIT 1
+                ) AS first
                 UNION ALL
-                SELECT l.phase, (SELECT min(j.priority) FROM feather.sync_jobs j
-                                 WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending'
-                                   AND j.priority > l.priority)
-                FROM lanes l WHERE l.priority IS NOT NULL
+                SELECT l.phase, next.priority, next.run_at
+                FROM lanes l
+                CROSS JOIN LATERAL (
+                    SELECT j.priority, j.run_at FROM feather.sync_jobs j
+                    WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending' AND j.priority > l.priority
+                    ORDER BY j.priority, j.run_at LIMIT 1
+                ) AS next
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at,
                        GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for,
                        LEAST($3, a.tokens + $4::float8 * GREATEST(EXTRACT(epoch FROM now() - a.tokens_at)::float8, 0)) AS tokens
                 FROM feather.sync_accounts a
                 WHERE a.account = $1
-                  AND EXISTS (SELECT FROM lanes l WHERE l.priority IS NOT NULL
-                              AND EXISTS (SELECT FROM feather.sync_jobs j
-                                          WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending'
-                                            AND j.priority = l.priority AND j.run_at <= now()))
+                  -- Asked of the lanes: an EXISTS over the jobs may be planned as a join with every one that is due.
+                  AND EXISTS (SELECT FROM lanes WHERE due_at <= now())
                 FOR UPDATE
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
@@ -87,7 +93,7 @@ impl Db {
                 FROM account
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
-                FROM (SELECT phase, priority FROM lanes WHERE priority IS NOT NULL
+                FROM (SELECT phase, priority FROM lanes WHERE due_at <= now()
                       ORDER BY priority, phase <> $7) AS lane
                 CROSS JOIN LATERAL (
                     SELECT connection_id FROM feather.sync_jobs
