@@ -16,7 +16,7 @@ help:
 	@echo 'make test      format, clippy and all tests'
 	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
-	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open (SOAK_SNAPSHOT=600 seconds)'
+	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'

@@ -60,25 +60,31 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
-            WITH RECURSIVE lanes (phase, priority) AS (
-                -- The (phase, priority) pairs in use, each found by one probe of the index.
-                SELECT p.phase, (SELECT min(j.priority) FROM feather.sync_jobs j
-                                 WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending')
+            WITH RECURSIVE lanes (phase, priority, due_at) AS (
+                -- The (phase, priority) pairs in use, each found by one probe of the index, which tells too when the
+                -- first of its jobs is due.
+                SELECT p.phase, first.priority, first.run_at
                 FROM (VALUES ('finalize'), ('settle')) AS p (phase)
+                CROSS JOIN LATERAL (
+                    SELECT j.priority, j.run_at FROM feather.sync_jobs j
+                    WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending'
+                    ORDER BY j.priority, j.run_at LIMIT 1
+                ) AS first
                 UNION ALL
-                SELECT l.phase, (SELECT min(j.priority) FROM feather.sync_jobs j
-                                 WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending'
-                                   AND j.priority > l.priority)
-                FROM lanes l WHERE l.priority IS NOT NULL
+                SELECT l.phase, next.priority, next.run_at
+                FROM lanes l
+                CROSS JOIN LATERAL (
+                    SELECT j.priority, j.run_at FROM feather.sync_jobs j
+                    WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending' AND j.priority > l.priority
+                    ORDER BY j.priority, j.run_at LIMIT 1
+                ) AS next
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
                        a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 WHERE a.account = $1
-                  AND EXISTS (SELECT FROM lanes l WHERE l.priority IS NOT NULL
-                              AND EXISTS (SELECT FROM feather.sync_jobs j
-                                          WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending'
-                                            AND j.priority = l.priority AND j.run_at <= now()))
+                  -- Asked of the lanes: an EXISTS over the jobs may be planned as a join with every one that is due.
+                  AND EXISTS (SELECT FROM lanes WHERE due_at <= now())
                 FOR UPDATE
             ), locked AS MATERIALIZED (
                 -- The time once the row is locked: later than any draw that this statement waited for, unless the
@@ -102,7 +108,7 @@ impl Db {
                 FROM bucket
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
-                FROM (SELECT phase, priority FROM lanes WHERE priority IS NOT NULL
+                FROM (SELECT phase, priority FROM lanes WHERE due_at <= now()
                       -- A probe comes from any lane: were it always the same job, and the API refused just that
                       -- one, the account would never go on. Within a lane a refused job goes to the end.
                       ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN random() END,

@@ -99,7 +99,10 @@ async fn a_large_queue(jobs: u32) {
     let small = claims_from_a_queue_of(2_000).await;
     let large = claims_from_a_queue_of(jobs).await;
     println!("a claim takes {small:?} of 2,000 jobs, {large:?} of {jobs}");
-    assert!(large < small * 4, "{small:?}, then {large:?}");
+    assert!(
+        large < small * 4 + Duration::from_millis(20),
+        "{small:?}, then {large:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,10 +120,12 @@ async fn a_held_snapshot(jobs: u32, claims: usize) {
     let queue = Queue::new().await;
     queue.fill(jobs).await;
     let mut reader = queue.world.pool.begin().await.unwrap();
-    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM feather.sync_jobs")
-        .execute(&mut *reader)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM feather.sync_jobs",
+    )
+    .execute(&mut *reader)
+    .await
+    .unwrap();
     let times = queue.drain(claims).await;
     reader.rollback().await.unwrap();
     let third = times.len() / 3;
@@ -130,7 +135,9 @@ async fn a_held_snapshot(jobs: u32, claims: usize) {
         "{} claims under a held snapshot: {first:?} in the first third, {last:?} in the last",
         times.len()
     );
-    assert!(last < first * 4, "{first:?}, then {last:?}");
+    // The dead rows before the first live one are walked over: that may cost 2 ms per thousand of them, no more.
+    let walk = Duration::from_millis(u64::from(jobs) / 500);
+    assert!(last < first * 4 + walk, "{first:?}, then {last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -221,3 +221,55 @@ async fn a_producer_that_does_not_end_its_transaction_is_in_nobodys_way() {
     assert_eq!(world.sim.calls().len(), 5);
     drop(process);
 }
+
+/// Work goes on at the rate of the budget, and fresh requests are served in seconds, while a snapshot is held that
+/// keeps every dead row: for `SOAK_SNAPSHOT` seconds.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: make soak"]
+async fn work_goes_on_at_its_rate_while_a_snapshot_is_held() {
+    let seconds = std::env::var("SOAK_SNAPSHOT").map_or(600, |value| value.parse().unwrap());
+    let mut world = world().await;
+    world.set(
+        "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
+        "3000",
+    );
+    let mut reader = world.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM feather.sync_jobs",
+    )
+    .execute(&mut *reader)
+    .await
+    .unwrap();
+    // More than the budget allows in that time.
+    flood(&world, 60 * seconds, "default").await;
+    let process = Process::start(&world);
+    sync_one(&world, 0).await;
+    let begun = Instant::now();
+    let mut rates = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for number in 1.. {
+        let (since, before) = (Instant::now(), attempts(&world).await);
+        let pause = Duration::from_secs(seconds / 12);
+        let took = sync_one(&world, number).await;
+        slowest = slowest.max(took);
+        tokio::time::sleep(pause.saturating_sub(took)).await;
+        let rate = (attempts(&world).await - before) / since.elapsed().as_secs_f64();
+        println!(
+            "after {:.0?}: {rate:.1} calls a second, a fresh request took {took:.0?}, {} in the inbox",
+            begun.elapsed(),
+            waiting(&world).await
+        );
+        rates.push(rate);
+        if begun.elapsed() > Duration::from_secs(seconds) {
+            break;
+        }
+    }
+    reader.rollback().await.unwrap();
+    let third = rates.len() / 3;
+    let mean =
+        |rates: &[f64]| rates.iter().sum::<f64>() / f64::from(u32::try_from(rates.len()).unwrap());
+    let (first, last) = (mean(&rates[..third]), mean(&rates[rates.len() - third..]));
+    assert!(last > first * 0.8, "{first} calls a second, then {last}");
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    drop(process);
+}

@@ -128,7 +128,10 @@ async fn nothing_new_binds_what_the_last_release_writes() {
                     .await;
                 for column in columns {
                     let column = format!("{table}.{column}");
-                    assert!(is_new("type", &column), "{name} binds {column}: {definition}");
+                    assert!(
+                        is_new("type", &column),
+                        "{name} binds {column}: {definition}"
+                    );
                 }
             }
             "index" => assert!(!definition.contains("UNIQUE"), "{definition}"),
