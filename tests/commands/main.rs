@@ -22,3 +22,4 @@ mod refusals;
 mod requests;
 mod run;
 mod sim;
+mod verify;

@@ -175,6 +175,7 @@ fn a_worker_can_do_whatever_operators_do_short_of_changing_the_schema() {
         &["status"],
         &["status", "--json"],
         &["show", ID],
+        &["verify"],
         &["pause", "default"],
         &["resume", "default"],
         &["retry", "--dead"],

@@ -17,4 +17,5 @@ mod outcomes;
 mod queue;
 mod snapshots;
 mod stopping;
+mod verify;
 mod world;
