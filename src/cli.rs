@@ -25,6 +25,7 @@ mod show;
 mod sim;
 mod status;
 mod stop;
+mod verify;
 
 pub use failure::Failure;
 
@@ -87,6 +88,8 @@ enum Command {
     Pause(pause::PauseArgs),
     /// Go on working for a paused account
     Resume(resume::ResumeArgs),
+    /// Check the stored state against its invariants
+    Verify(verify::VerifyArgs),
     /// Show or check the configuration
     Config(config::ConfigArgs),
     /// Run a simulated Feather API, with faults if wanted
@@ -120,6 +123,7 @@ pub fn run(cli: Cli, env: Env) -> Result<(), Failure> {
         Command::Forget(args) => on_this_thread(forget::run(args, &invocation)),
         Command::Pause(args) => on_this_thread(pause::run(args, &invocation)),
         Command::Resume(args) => on_this_thread(resume::run(args, &invocation)),
+        Command::Verify(args) => on_this_thread(verify::run(args, &invocation)),
         Command::Config(args) => config::run(args, &invocation),
         Command::Sim(args) => on_threads(sim::run(args)),
         Command::Demo(args) => on_threads(async { demo::run(args).await.map_err(Failure::from) }),

@@ -10,6 +10,7 @@
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `inspect`, `operate` | what people ask and do |
+//! | `verify` | the invariants of the stored state |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
 
 mod account;
@@ -31,6 +32,7 @@ mod requests;
 mod retention;
 mod route;
 mod snapshot;
+mod verify;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
@@ -59,6 +61,10 @@ pub use migrate::migrate;
 pub use operate::DeadFilter;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
+pub use verify::Finding;
+pub use verify::Invariant;
+pub use verify::VerifySettings;
+pub use verify::Violation;
 
 use std::time::Duration;
 

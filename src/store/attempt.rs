@@ -122,7 +122,7 @@ pub(super) async fn record(
                 (connection_id, account, last_attempt_at, last_outcome, last_success_at, last_success_started_at,
                  last_error_class, last_error)
             SELECT connection_id, account, GREATEST(started_at, finished_at), outcome,
-                   CASE WHEN outcome = 'synced' THEN now() END,
+                   CASE WHEN outcome = 'synced' THEN GREATEST(now(), finalize_started_at) END,
                    CASE WHEN outcome = 'synced' THEN finalize_started_at END, error_class, error
             FROM new
             ORDER BY connection_id

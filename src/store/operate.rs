@@ -9,6 +9,7 @@ use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
 use sqlx::Connection;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Which dead jobs.
@@ -125,7 +126,7 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            // Requests first: one that is being taken in right now becomes a job that the second statement sees.
+            hold_take_in(&mut tx).await?;
             let requests = sqlx::query!(
                 r#"WITH gone AS (DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING *)
                    SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS "account!", now() AS "now!"
@@ -209,6 +210,7 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
+            hold_take_in(&mut tx).await?;
             // In the order in which others lock them.
             let mut known = sqlx::query_scalar!(
                 "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",
@@ -259,4 +261,13 @@ impl Db {
         .await;
         session.settle(result)
     }
+}
+
+/// Lets no replica take in until the transaction ends: a request that comes meanwhile waits, or its new job would begin,
+/// and even be called for, while the old one's traces are still being dealt with.
+async fn hold_take_in(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(7305801, 2)")
+        .execute(conn)
+        .await?;
+    Ok(())
 }

@@ -107,13 +107,15 @@ pub(super) async fn write_connections(
                 metadata = excluded.metadata, voice_account_cps = excluded.voice_account_cps,
                 created_at = excluded.created_at, updated_at = excluded.updated_at, _account = excluded._account,
                 _extra = excluded._extra, _warnings = excluded._warnings,
-                _finalized_at = COALESCE(excluded._finalized_at, c._finalized_at), _synced_at = excluded._synced_at,
+                -- A clock that has gone back since must not leave what came first behind what follows.
+                _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = excluded._synced_at,
+                _finalized_at = COALESCE(excluded._finalized_at, LEAST(c._finalized_at, now())),
                 _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
         )
         -- Only checked: the bookkeeping columns, and what moves without being a change.
         UPDATE feather.integration_connections c
-        SET _synced_at = now(),
-            _finalized_at = CASE WHEN n.finalized THEN now() ELSE c._finalized_at END,
+        SET _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = now(),
+            _finalized_at = CASE WHEN n.finalized THEN now() ELSE LEAST(c._finalized_at, now()) END,
             last_refreshed_at = CASE WHEN n.stale THEN c.last_refreshed_at ELSE n.last_refreshed_at END,
             last_used_at = CASE WHEN n.stale THEN c.last_used_at ELSE n.last_used_at END,
             _hash = CASE WHEN n.stale THEN c._hash ELSE n.hash END,
@@ -288,8 +290,8 @@ pub(super) async fn write_tools(
                 stale_field_paths = excluded.stale_field_paths, default_count = excluded.default_count,
                 pinned_count = excluded.pinned_count, stale_input_fields = excluded.stale_input_fields,
                 merged_input_preview = excluded.merged_input_preview, _extra = t._extra || excluded._extra,
-                _warnings = excluded._warnings, _changed_at = excluded._changed_at, _removed_at = NULL,
-                _hash = excluded._hash
+                _warnings = excluded._warnings, _first_seen_at = LEAST(t._first_seen_at, now()),
+                _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
         ), seen AS (
             -- Narrow: wide columns that an UPDATE leaves alone stay where they are.
             UPDATE feather.integration_connection_tools t
@@ -299,7 +301,7 @@ pub(super) async fn write_tools(
               AND (t.last_seen_at, t._warnings, t._hash) IS DISTINCT FROM (n.last_seen_at, n.warnings::jsonb, n.hash)
         ), gone AS (
             UPDATE feather.integration_connection_tools t
-            SET _removed_at = now(), _changed_at = now()
+            SET _removed_at = now(), _changed_at = now(), _first_seen_at = LEAST(t._first_seen_at, now())
             WHERE t.connection_id = ANY($29) AND t._removed_at IS NULL
               AND NOT EXISTS (SELECT FROM new n WHERE n.connection_id = t.connection_id AND n.id = t.id)
             RETURNING t.connection_id
@@ -366,7 +368,7 @@ pub(super) async fn mark_removed(
     sqlx::query!(
         r#"
         UPDATE feather.integration_connections c
-        SET _removed_at = now(), _changed_at = now()
+        SET _removed_at = now(), _changed_at = now(), _first_seen_at = LEAST(c._first_seen_at, now())
         FROM unnest($1::uuid[], $2::text[]) AS v (id, account)
         WHERE c.id = v.id AND c._account = v.account AND c._removed_at IS NULL
         "#,

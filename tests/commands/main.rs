@@ -28,3 +28,4 @@ mod secrets;
 mod sim;
 mod tls;
 mod traps;
+mod verify;

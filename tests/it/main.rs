@@ -25,4 +25,5 @@ mod trouble;
 #[path = "../support/truth.rs"]
 mod truth;
 mod upgrade;
+mod verify;
 mod world;

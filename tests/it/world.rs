@@ -11,8 +11,11 @@ use feather_sync::local_postgres::LocalPostgres;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::Sim;
 use feather_sync::store;
+use feather_sync::store::Db;
 use feather_sync::store::DbSettings;
+use feather_sync::store::Finding;
 use feather_sync::store::Roles;
+use feather_sync::store::VerifySettings;
 use sqlx::AssertSqlSafe;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -35,6 +38,8 @@ pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) sim: Sim,
     env: BTreeMap<String, String>,
+    url: String,
+    broken: bool,
 }
 
 /// A daemon that runs until it is stopped.
@@ -69,13 +74,29 @@ async fn create_database(postgres: &LocalPostgres, statement: String) {
 }
 
 async fn migrate(url: &str) {
-    let settings = DbSettings {
+    store::migrate(&settings(url), Roles::Required)
+        .await
+        .unwrap();
+}
+
+fn settings(url: &str) -> DbSettings {
+    DbSettings {
         url: url.into(),
         listen_url: None,
         max_connections: 2,
         prepared_statements: true,
-    };
-    store::migrate(&settings, Roles::Required).await.unwrap();
+    }
+}
+
+fn db(url: &str) -> Db {
+    Db::new(&settings(url)).unwrap()
+}
+
+async fn verify(url: &str, scrutiny: &VerifySettings) -> Vec<Finding> {
+    let db = db(url);
+    let findings = db.verify(scrutiny, |_, _| {}).await.unwrap();
+    db.close().await;
+    findings
 }
 
 async fn make_template() {
@@ -133,6 +154,8 @@ impl World {
             pool: pool(url).await,
             sim,
             env: env.into(),
+            url: url.to_owned(),
+            broken: false,
         }
     }
 
@@ -196,6 +219,38 @@ impl World {
             .execute(&self.pool)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// As the daemon and the commands ask the database.
+    pub(crate) fn db(&self) -> Db {
+        db(&self.url)
+    }
+
+    /// Asks the database every invariant.
+    pub(crate) async fn verify(&self, scrutiny: &VerifySettings) -> Vec<Finding> {
+        verify(&self.url, scrutiny).await
+    }
+
+    /// As operators look, but at every row.
+    pub(crate) fn scrutiny(&self) -> VerifySettings {
+        let history = self.config().retention.attempts;
+        VerifySettings {
+            rows: usize::MAX,
+            ..VerifySettings::new(history)
+        }
+    }
+
+    pub(crate) async fn assert_hold(&self, scrutiny: &VerifySettings) {
+        assert_hold(self.verify(scrutiny).await);
+    }
+
+    pub(crate) async fn assert_invariants(&self) {
+        self.assert_hold(&self.scrutiny()).await;
+    }
+
+    /// This world is meant to end with broken invariants.
+    pub(crate) fn leave_broken(&mut self) {
+        self.broken = true;
     }
 
     /// The one row of a query.
@@ -268,7 +323,7 @@ impl World {
         truth::compare(&self.pool, &self.sim.truth_text(id)).await
     }
 
-    /// The books are straight: every call is recorded once, every state coherent, every tool has its connection.
+    /// The books are straight: every invariant holds, every call is recorded once, and nothing is on its way.
     pub(crate) async fn check(&self) {
         let mut calls: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
         for call in self.sim.calls() {
@@ -291,11 +346,8 @@ impl World {
                 "recorded attempts and calls: {kind} {id}"
             );
         }
+        self.assert_invariants().await;
         for (what, sql) in [
-            (
-                "orphaned tools",
-                "SELECT count(*) FROM feather.integration_connection_tools t WHERE NOT EXISTS (SELECT FROM feather.integration_connections c WHERE c.id = t.connection_id)",
-            ),
             (
                 "running jobs",
                 "SELECT count(*) FROM feather.sync_jobs WHERE state = 'running'",
@@ -305,6 +357,31 @@ impl World {
             assert_eq!(self.value::<i64>(sql).await, 0, "{what}");
         }
     }
+}
+
+impl Drop for World {
+    /// Whatever a test is about: at its end every invariant holds, with daemons still at work or not.
+    fn drop(&mut self) {
+        if self.broken || std::thread::panicking() {
+            return;
+        }
+        let (url, scrutiny) = (self.url.clone(), self.scrutiny());
+        // On a thread of its own: this one is inside of the test's runtime.
+        let verified = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(verify(&url, &scrutiny))
+        });
+        assert_hold(verified.join().unwrap());
+    }
+}
+
+#[track_caller]
+fn assert_hold(findings: Vec<Finding>) {
+    let broken: Vec<_> = findings.iter().filter(|f| !f.holds()).collect();
+    assert!(broken.is_empty(), "broken: {broken:#?}");
 }
 
 /// Distinct connection ids.
