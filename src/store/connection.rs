@@ -210,7 +210,10 @@ impl Session {
     pub(super) fn settle<T>(mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         self.clean = match &result {
             Ok(_) => true,
-            Err(error) => matches!(error, StoreError::Data(_) | StoreError::Conflict(_)),
+            Err(error) => matches!(
+                error,
+                StoreError::Data(_) | StoreError::Conflict(_) | StoreError::CutOff(_)
+            ),
         };
         result
     }

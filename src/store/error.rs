@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How much of the server's words is kept: they may quote a value, and a value may be of any size.
+const MESSAGE_BYTES: usize = 1024;
+
 /// A failed database operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -23,9 +26,12 @@ pub enum StoreError {
     /// The user may not do this.
     #[error("{0}; grant the user the role feather_worker")]
     Privilege(String),
-    /// Serialization failure, deadlock, lock or statement timeout: the transaction may be tried again.
+    /// Serialization failure, deadlock, lock timeout: the transaction may be tried again.
     #[error("the transaction was turned away: {0}")]
     Conflict(String),
+    /// The statement was cut off: it took longer than it may, or somebody cancelled it. A smaller one may get through.
+    #[error("the statement was cut off: {0}")]
+    CutOff(String),
     /// Postgres refuses the values.
     #[error("the database refuses the values: {0}")]
     Data(String),
@@ -47,7 +53,7 @@ impl StoreError {
             Self::NoDatabase(_) => "no_database",
             Self::Schema(_) => "schema",
             Self::Privilege(_) => "privilege",
-            Self::Conflict(_) => "conflict",
+            Self::Conflict(_) | Self::CutOff(_) => "conflict",
             Self::Data(_) => "data",
             Self::Url(_) => "url",
             Self::Other(_) => "other",
@@ -72,7 +78,7 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_)
+            Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_) | Self::CutOff(_)
         )
     }
 }
@@ -81,7 +87,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) => {
-                let message = error.message().to_owned();
+                let message = error.message();
+                let message = message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned();
                 of_code(error.code().as_deref().unwrap_or_default(), message)
             }
             sqlx::Error::Configuration(error) => Self::Url(error.to_string()),
@@ -105,7 +112,8 @@ fn of_code(code: &str, message: String) -> StoreError {
         "3D000" => StoreError::NoDatabase(message),
         "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
         "42501" => StoreError::Privilege(message),
-        "40001" | "40P01" | "55P03" | "57014" => StoreError::Conflict(message),
+        "40001" | "40P01" | "55P03" => StoreError::Conflict(message),
+        "57014" => StoreError::CutOff(message),
         _ => match code.get(..2) {
             // Connection, transaction state (read-only, or a session that the server has ended), a statement that a
             // new session does not know, insufficient resources, wrong state, operator intervention, system error.

@@ -14,6 +14,7 @@ mod fleet;
 mod killed;
 mod main_job;
 mod outcomes;
+mod poison;
 mod queue;
 mod snapshots;
 mod stopping;

@@ -245,7 +245,11 @@ impl World {
 
     /// Whether both tables hold exactly what the API says of a connection: every column of every row.
     pub(crate) async fn equals_truth(&self, id: Uuid) -> Result<(), String> {
-        let truth = self.sim.truth_text(id);
+        self.equals(&self.sim.truth_text(id)).await
+    }
+
+    /// The same of a text that the API is said to have told.
+    pub(crate) async fn equals(&self, truth: &str) -> Result<(), String> {
         let upstream = |row: &str| {
             format!(
                 "(SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb({row})) WHERE left(key, 1) <> '_')"
@@ -264,7 +268,7 @@ impl World {
         );
         for sql in [connection, tools] {
             let (told, stored): (String, Option<String>) = sqlx::query_as(AssertSqlSafe(sql))
-                .bind(&truth)
+                .bind(truth)
                 .fetch_one(&self.pool)
                 .await
                 .unwrap();
