@@ -4,17 +4,21 @@
 //! [`domain::Answer`](crate::domain::Answer) or a classified [`domain::Failure`](crate::domain::Failure); wire types
 //! stay private to this module.
 
+mod answer;
 mod body;
 mod client;
 mod error_response;
 mod redact;
 mod wire;
 
+pub use answer::Received;
+pub use answer::read_answer;
 pub use client::ApiClient;
 pub use client::ClientError;
 pub use client::ClientSettings;
 pub use client::KeyReader;
 pub use redact::Redactor;
+pub use reqwest::header::HeaderMap;
 
 /// Makes the process's TLS implementation known. To be called once, before the first client or database connection.
 pub fn install_tls() {

@@ -81,6 +81,8 @@ pub struct ConnectionSnapshot {
     pub hash: ContentHash,
     /// `None` where the answer has null or no `tools`. Sorted by id, ids distinct.
     pub tools: Option<Vec<ToolSnapshot>>,
+    /// Length of the answer, in bytes.
+    pub bytes: usize,
 }
 
 /// A tool as answered. Field names are upstream's.

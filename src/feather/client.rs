@@ -6,12 +6,12 @@ use crate::domain::ErrorClass;
 use crate::domain::Failure;
 use crate::failpoint::Point;
 use crate::failpoint::reach;
-use crate::feather::body::StorableBody;
-use crate::feather::error_response;
+use crate::feather::answer::Received;
+use crate::feather::answer::is_success;
+use crate::feather::answer::read_answer;
+use crate::feather::answer::request_id;
 use crate::feather::error_response::EXCERPT_BYTES;
 use crate::feather::redact::Redactor;
-use crate::feather::wire;
-use crate::feather::wire::WireError;
 use reqwest::Method;
 use reqwest::Response;
 use reqwest::header::CONTENT_LENGTH;
@@ -133,46 +133,25 @@ impl ApiClient {
         };
         let response = self.send(method, &path).await?;
         reach(Point::Head);
-        let status = response.status();
-        let upstream_request_id = self.request_id(&response);
+        let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let with_answer = |failure: Failure| Failure {
-            http_status: Some(status.as_u16()),
-            upstream_request_id: upstream_request_id.clone(),
-            ..failure
-        };
-        if !status.is_success() {
+        let body = if is_success(status) {
+            self.read_body(response).await.map_err(|failure| Failure {
+                http_status: Some(status),
+                upstream_request_id: request_id(&headers, &self.redactor),
+                ..failure
+            })?
+        } else {
             // The status stands, however its body ends.
-            let body = read_some(response, ERROR_BODY_BYTES).await;
-            return Err(with_answer(error_response::describe(
-                status,
-                &headers,
-                &body,
-                &self.redactor,
-            )));
-        }
-        let body = self.read_body(response).await.map_err(with_answer)?;
-        let body = self.without_key(StorableBody::new(body));
-        match wire::read_connection(&body, id) {
-            Ok(snapshot) => Ok(Answer {
-                snapshot: Box::new(snapshot),
-                http_status: status.as_u16(),
-                upstream_request_id,
-            }),
-            Err(error) => {
-                let class = match error {
-                    WireError::Malformed(_) => ErrorClass::Protocol,
-                    WireError::OtherId { .. } => ErrorClass::Mismatch,
-                };
-                let message = format!(
-                    "{}; body: {}",
-                    self.redactor
-                        .excerpt(error.to_string().as_bytes(), EXCERPT_BYTES),
-                    self.redactor.excerpt(body.bytes(), EXCERPT_BYTES)
-                );
-                Err(with_answer(Failure::new(class, message)))
-            }
-        }
+            read_some(response, ERROR_BODY_BYTES).await
+        };
+        let received = Received {
+            status,
+            headers,
+            body,
+        };
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        read_answer(received, id, &self.redactor, key.to_str().ok())
     }
 
     async fn send(&self, method: Method, path: &str) -> Result<Response, Failure> {
@@ -247,20 +226,6 @@ impl ApiClient {
             ErrorClass::Network
         };
         Failure::new(class, message)
-    }
-
-    /// An answer that gives our own key back is stored without it.
-    fn without_key(&self, body: StorableBody) -> StorableBody {
-        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
-        match key.to_str() {
-            Ok(key) => body.without(key),
-            Err(_) => body,
-        }
-    }
-
-    fn request_id(&self, response: &Response) -> Option<String> {
-        let id = response.headers().get("x-request-id")?;
-        Some(self.redactor.excerpt(id.as_bytes(), 200))
     }
 }
 

@@ -6,7 +6,6 @@ use crate::domain::ServerHint;
 use crate::feather::body::StorableBody;
 use crate::feather::redact::Redactor;
 use chrono::DateTime;
-use reqwest::StatusCode;
 use reqwest::header::DATE;
 use reqwest::header::HeaderMap;
 use reqwest::header::LOCATION;
@@ -23,7 +22,7 @@ pub(super) const EXCERPT_BYTES: usize = 1024;
 
 /// Describes a refused call.
 pub(super) fn describe(
-    status: StatusCode,
+    status: u16,
     headers: &HeaderMap,
     body: &[u8],
     redactor: &Redactor,
@@ -36,7 +35,7 @@ pub(super) fn describe(
     let api_error = words("error").zip(words("message"));
     let message = match &api_error {
         Some((error, message)) => redactor.excerpt(
-            format!("HTTP {}: {error}: {message}", status.as_u16()).as_bytes(),
+            format!("HTTP {status}: {error}: {message}").as_bytes(),
             EXCERPT_BYTES,
         ),
         None => {
@@ -44,8 +43,7 @@ pub(super) fn describe(
                 format!(" to {}", redactor.excerpt(to.as_bytes(), EXCERPT_BYTES))
             });
             format!(
-                "HTTP {}{target}, not in the API's own words; body: {}",
-                status.as_u16(),
+                "HTTP {status}{target}, not in the API's own words; body: {}",
                 redactor.excerpt(body.bytes(), EXCERPT_BYTES)
             )
         }
@@ -59,10 +57,10 @@ pub(super) fn describe(
                 .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
                 .or_else(|| retry_after(headers, SystemTime::now())),
         },
-        http_status: Some(status.as_u16()),
+        http_status: Some(status),
         own_words: api_error.is_some(),
         ..Failure::new(
-            ErrorClass::of_status(status.as_u16(), api_error.is_some()),
+            ErrorClass::of_status(status, api_error.is_some()),
             message,
         )
     }
@@ -104,7 +102,6 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        let status = StatusCode::from_u16(status).unwrap();
         describe(status, &headers, body.as_bytes(), &Redactor::default())
     }
 

@@ -9,7 +9,6 @@ use crate::domain::snapshot::Warning;
 use crate::domain::snapshot::hash_parts;
 use crate::feather::body::StorableBody;
 use chrono::DateTime;
-use chrono::SubsecRound;
 use chrono::Utc;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -24,6 +23,11 @@ pub(super) enum WireError {
     #[error("the answer is about {found}, not {expected}")]
     OtherId { expected: Uuid, found: String },
 }
+
+/// Warnings of one row at most, and the bytes of a field's name in one. An answer decides how much of it has to be
+/// altered, and each warning may be many times as long as what it is about.
+const WARNINGS: usize = 32;
+const WARNED_NAME_BYTES: usize = 200;
 
 /// Fields that move without the content changing.
 const VOLATILE: [&str; 3] = ["last_refreshed_at", "last_used_at", "last_seen_at"];
@@ -72,9 +76,10 @@ pub(super) fn read_connection(
         created_at: fields.take_time("created_at")?,
         updated_at: fields.take_time("updated_at")?,
         extra: fields.take_rest(),
-        warnings: fields.warnings,
+        warnings: fields.warnings.list,
         hash,
         tools,
+        bytes: text.len(),
     })
 }
 
@@ -82,7 +87,7 @@ fn read_tools(
     raw: &RawValue,
     body: &StorableBody,
     connection_id: Uuid,
-    warnings: &mut Vec<Warning>,
+    warnings: &mut Warnings,
 ) -> Result<Vec<ToolSnapshot>, WireError> {
     let items: Vec<&RawValue> = serde_json::from_str(raw.get())
         .map_err(|error| WireError::Malformed(format!("tools: {error}")))?;
@@ -90,10 +95,10 @@ fn read_tools(
     for (index, item) in items.into_iter().enumerate() {
         let tool = read_tool(item, body, connection_id, &format!("tools[{index}]."))?;
         if tools.insert(tool.id, tool).is_some() {
-            warnings.push(Warning {
-                field: format!("tools[{index}].id"),
-                what: "the answer has this tool more than once; the last one counts",
-            });
+            warnings.add(
+                &format!("tools[{index}].id"),
+                "the answer has this tool more than once; the last one counts",
+            );
         }
     }
     Ok(tools.into_values().collect())
@@ -139,9 +144,32 @@ fn read_tool(
         stale_input_fields: fields.take("stale_input_fields")?,
         merged_input_preview: fields.take_object("merged_input_preview")?,
         extra: fields.take_rest(),
-        warnings: fields.warnings,
+        warnings: fields.warnings.list,
         hash,
     })
+}
+
+/// What had to be altered, as far as it is worth listing.
+#[derive(Default)]
+struct Warnings {
+    list: Vec<Warning>,
+}
+
+impl Warnings {
+    fn add(&mut self, field: &str, what: &'static str) {
+        let (name, what) = match self.list.len() {
+            ..WARNINGS => (field, what),
+            WARNINGS => ("…", "more had to be altered than is listed here"),
+            _ => return,
+        };
+        let warning = Warning {
+            field: name[..name.floor_char_boundary(WARNED_NAME_BYTES)].to_owned(),
+            what,
+        };
+        if !self.list.contains(&warning) {
+            self.list.push(warning);
+        }
+    }
 }
 
 /// The fields of one object, each still text.
@@ -150,7 +178,7 @@ struct Fields<'a> {
     body: &'a StorableBody,
     text: &'a str,
     path: &'a str,
-    warnings: Vec<Warning>,
+    warnings: Warnings,
 }
 
 impl<'a> Fields<'a> {
@@ -168,7 +196,7 @@ impl<'a> Fields<'a> {
             body,
             text,
             path,
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         })
     }
 
@@ -203,12 +231,14 @@ impl<'a> Fields<'a> {
                 self.malformed(name, format!("{text:?} is not an RFC 3339 time: {error}"))
             })?
             .to_utc();
-        let stored = time.trunc_subsecs(6);
-        if stored != time {
-            self.warnings.push(Warning {
-                field: name.into(),
-                what: "cut to microseconds",
-            });
+        // As Postgres counts: a leap second is the first one of the next minute.
+        let stored = DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time);
+        if time.timestamp_subsec_nanos() >= 1_000_000_000 {
+            self.warnings
+                .add(name, "a leap second, stored as the second after it");
+        }
+        if time.timestamp_subsec_nanos() % 1_000 != 0 {
+            self.warnings.add(name, "cut to microseconds");
         }
         Ok(stored)
     }
@@ -256,15 +286,9 @@ impl<'a> Fields<'a> {
         }
         for (name, raw) in &self.raw {
             if self.body.is_altered(raw.get()) {
-                self.warnings.push(Warning {
-                    field: name.clone(),
-                    what: WHAT,
-                });
+                self.warnings.add(name, WHAT);
             } else if name.contains('\u{fffd}') {
-                self.warnings.push(Warning {
-                    field: "_extra".into(),
-                    what: WHAT,
-                });
+                self.warnings.add("_extra", WHAT);
             }
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 const QUICK_TRIES: u32 = 3;
 /// Longer than it takes to find a deadlock.
 const WAITED: Duration = Duration::from_secs(3);
+/// How much of the server's words is kept: they may quote a value, and a value may be of any size.
+const MESSAGE_BYTES: usize = 1024;
 
 /// A failed database operation.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,9 +33,12 @@ pub enum StoreError {
     /// The user may not do this.
     #[error("{0}; grant the user the role feather_worker")]
     Privilege(String),
-    /// Serialization failure, deadlock, lock or statement timeout: the transaction may be tried again.
+    /// Serialization failure, deadlock, lock timeout: the transaction may be tried again.
     #[error("the transaction was turned away: {0}")]
     Conflict(String),
+    /// The statement was cut off: it took longer than it may, or somebody cancelled it. A smaller one may get through.
+    #[error("the statement was cut off: {0}")]
+    CutOff(String),
     /// Postgres refuses the values.
     #[error("the database refuses the values: {0}")]
     Data(String),
@@ -56,7 +61,7 @@ impl StoreError {
             Self::NoDatabase(_) => "no_database",
             Self::Schema(_) => "schema",
             Self::Privilege(_) => "privilege",
-            Self::Conflict(_) => "conflict",
+            Self::Conflict(_) | Self::CutOff(_) => "conflict",
             Self::Data(_) => "data",
             Self::Url(_) => "url",
             Self::Other(_) => "other",
@@ -82,7 +87,11 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::ReadOnly(_) | Self::Timeout(_) | Self::Conflict(_)
+            Self::Unavailable(_)
+                | Self::ReadOnly(_)
+                | Self::Timeout(_)
+                | Self::Conflict(_)
+                | Self::CutOff(_)
         )
     }
 
@@ -107,7 +116,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) => {
-                let message = error.message().to_owned();
+                let message = error.message();
+                let message = message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned();
                 of_code(error.code().as_deref().unwrap_or_default(), message)
             }
             sqlx::Error::Configuration(error) => Self::Url(error.to_string()),
@@ -146,7 +156,8 @@ fn of_code(code: &str, message: String) -> StoreError {
         "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
         "42501" => StoreError::Privilege(message),
         "25006" => StoreError::ReadOnly(message),
-        "55P03" | "57014" => StoreError::Conflict(message),
+        "55P03" => StoreError::Conflict(message),
+        "57014" => StoreError::CutOff(message),
         _ => match code.get(..2) {
             Some("40") => StoreError::Conflict(message),
             // Connection, transaction state (a session that the server has ended), a statement that a new session

@@ -32,6 +32,11 @@ pub(super) enum Ended {
 const UNKNOWN_TRIES: u32 = 3;
 /// When it must end, waits are no longer than this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
+/// So often, alone, a row whose statement is cut off is at fault itself.
+const CUT_OFF_TRIES: u32 = 1;
+/// A batch is full with so much of answers, too: a statement of their size takes many times as much memory, and must
+/// not take longer than a statement may.
+const BATCH_BYTES: usize = 16 << 20;
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
 const LAST_TRIES: Duration = Duration::from_millis(1_500);
 
@@ -43,10 +48,13 @@ impl Worker {
     ) {
         while let Some(first) = ended.recv().await {
             let (mut finished, mut unstarted, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+            let mut bytes = 0;
             let mut next = Some(first);
             while let Some(item) = next {
                 match item {
                     Ended::Finished(attempt, permit) => {
+                        let stored = attempt.verdict.stored.as_ref();
+                        bytes += stored.map_or(0, |stored| stored.snapshot.bytes);
                         finished.push(*attempt);
                         permits.push(permit);
                     }
@@ -55,7 +63,7 @@ impl Worker {
                         permits.push(permit);
                     }
                 }
-                next = if permits.len() < self.settings.batch_size {
+                next = if permits.len() < self.settings.batch_size && bytes < BATCH_BYTES {
                     ended.try_recv().ok()
                 } else {
                     None
@@ -111,7 +119,7 @@ impl Worker {
         progress.uncommitted = uncommitted;
     }
 
-    /// Commits a batch; where Postgres refuses a value, halves it until the poisoned row is alone.
+    /// Commits a batch; where Postgres refuses a value or cannot cope, halves it until the poisoned row is alone.
     async fn commit(&self, batch: Vec<Finished>, abort: &CancellationToken) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
@@ -159,10 +167,17 @@ impl Worker {
             };
             match &error {
                 StoreError::Data(why) => return Part::Refused(why.clone()),
+                // Halving is trying again, and comes to an end: whoever is at fault does not hold up the others.
+                StoreError::Other(why) | StoreError::CutOff(why) if part.len() > 1 => {
+                    return Part::Refused(why.clone());
+                }
                 StoreError::Other(why) if unknown >= UNKNOWN_TRIES => {
                     return Part::Refused(why.clone());
                 }
-                StoreError::Other(_) => unknown += 1,
+                StoreError::CutOff(why) if unknown >= CUT_OFF_TRIES => {
+                    return Part::Refused(why.clone());
+                }
+                StoreError::Other(_) | StoreError::CutOff(_) => unknown += 1,
                 _ => {}
             }
             if !tries.go_on(WHAT, &error).await {
@@ -250,7 +265,7 @@ impl Worker {
 
 enum Part {
     Committed,
-    /// Postgres refuses a value of it.
+    /// Postgres refuses a value of it, or it is more than a statement can do.
     Refused(String),
     /// The process stops and the database cannot be reached.
     GivenUp,

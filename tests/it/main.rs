@@ -15,6 +15,7 @@ mod fleet;
 mod killed;
 mod main_job;
 mod outcomes;
+mod poison;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod proxying;

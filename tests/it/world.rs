@@ -320,7 +320,12 @@ impl World {
 
     /// Whether both tables hold exactly what the API says of a connection: every column of every row.
     pub(crate) async fn equals_truth(&self, id: Uuid) -> Result<(), String> {
-        truth::compare(&self.pool, &self.sim.truth_text(id)).await
+        self.equals(&self.sim.truth_text(id)).await
+    }
+
+    /// The same of a text that the API is said to have told.
+    pub(crate) async fn equals(&self, truth: &str) -> Result<(), String> {
+        truth::compare(&self.pool, truth).await
     }
 
     /// The books are straight: every invariant holds, every call is recorded once, and nothing is on its way.

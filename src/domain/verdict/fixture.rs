@@ -77,5 +77,6 @@ pub(crate) fn snapshot() -> ConnectionSnapshot {
         warnings: vec![],
         hash: ContentHash::default(),
         tools: None,
+        bytes: 0,
     }
 }

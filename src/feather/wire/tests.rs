@@ -233,3 +233,36 @@ fn a_time_finer_than_microseconds_is_cut_and_named() {
     );
     assert_eq!(snapshot.warnings[0].field, "updated_at");
 }
+
+#[test]
+fn a_leap_second_is_the_second_after_it_as_postgres_has_it() {
+    let leap = "2016-12-31T23:59:60.5000001Z";
+    let snapshot = read(&edited(|value| value["tools_synced_at"] = json!(leap))).unwrap();
+    let after: DateTime<Utc> = "2017-01-01T00:00:00.5Z".parse().unwrap();
+    assert_eq!(snapshot.tools_synced_at, Some(after));
+    let told: Vec<_> = snapshot.warnings.iter().map(|w| w.what).collect();
+    assert_eq!(
+        told,
+        [
+            "a leap second, stored as the second after it",
+            "cut to microseconds"
+        ]
+    );
+}
+
+#[test]
+fn an_answer_of_which_much_had_to_be_altered_has_few_warnings_and_short_ones() {
+    let long = "n".repeat(10_000);
+    let mut text = connection().to_string();
+    text.pop();
+    for n in 0..1_000 {
+        text.push_str(&format!(r#","{long}{n}":"\u0000","\u0000{n}":1"#));
+    }
+    text.push('}');
+    let warnings = read_text(&text).unwrap().warnings;
+    assert_eq!(warnings.len(), WARNINGS + 1);
+    assert!(warnings.iter().all(|w| w.field.len() <= WARNED_NAME_BYTES));
+    assert_eq!(warnings[WARNINGS].field, "…");
+    let twice = edited(|value| value["tools"] = json!(vec![tool(1); 500]));
+    assert_eq!(read(&twice).unwrap().warnings.len(), WARNINGS + 1);
+}

@@ -78,3 +78,58 @@ async fn a_row_that_postgres_refuses_is_dead_alone_and_its_batch_goes_on() {
         world.equals_truth(*id).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_postgres_cannot_cope_with_is_dead_alone_too_and_its_neighbours_do_not_wait_for_it()
+ {
+    let mut world = World::new().await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "32");
+    let ids = ids(32);
+    // As if the statement ran into its time limit, Postgres into a fault of its own, or a value were quoted in full.
+    let poison = [
+        (ids[3], "57014"),
+        (ids[11], "XX000"),
+        (ids[12], "XX000"),
+        (ids[29], "22003"),
+    ];
+    let cases: String = poison
+        .iter()
+        .map(|(id, code)| format!("WHEN '{id}' THEN '{code}' "))
+        .collect();
+    world
+        .execute(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE code text := CASE NEW.id {cases} END;
+             BEGIN
+                 IF code IS NOT NULL THEN
+                     RAISE EXCEPTION USING ERRCODE = code, MESSAGE = repeat('no ', 500000);
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON feather.integration_connections FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ))
+        .await;
+    let gate = world.sim.hold();
+    world.enqueue(&ids).await;
+    let replica = world.start();
+    world.sim.wait_for_calls(32).await;
+    gate.release();
+    world
+        .until("SELECT count(*) = 4 AND bool_and(state = 'dead') FROM feather.sync_jobs")
+        .await;
+    replica.stop().await;
+    world.check().await;
+    for id in &ids {
+        let story = world.story(*id).await;
+        if poison.iter().any(|(poisoned, _)| poisoned == id) {
+            assert_eq!(story, ["dead/storage"]);
+        } else {
+            assert_eq!(story.last().unwrap(), "synced", "{id}");
+            world.equals_truth(*id).await.unwrap();
+        }
+    }
+    let longest: i32 = world
+        .value("SELECT max(octet_length(error)) FROM feather.sync_attempts")
+        .await;
+    assert!(longest < 2_000, "{longest} bytes of error");
+}

@@ -1,0 +1,4 @@
+//! What both fuzz targets go by.
+
+#[path = "../../tests/it/poison/reading.rs"]
+pub mod reading;
