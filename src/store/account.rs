@@ -4,6 +4,7 @@ use crate::domain::AccountName;
 use crate::domain::AccountWord;
 use crate::domain::ErrorClass;
 use crate::domain::Finished;
+use crate::domain::Job;
 use crate::domain::Next;
 use crate::domain::Pace;
 use crate::domain::Pause;
@@ -256,16 +257,27 @@ pub(super) async fn apply_words(
     Ok(paused_until)
 }
 
-/// Hands an account's probe back that was never sent.
-pub(super) async fn release_probes(
-    conn: &mut PgConnection,
-    accounts: &[&str],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE feather.sync_accounts SET paused_until = now() WHERE account = ANY($1) AND pause_reason IS NOT NULL",
-        accounts as _
-    )
-    .execute(conn)
-    .await?;
+/// Hands the tokens of calls back that were never sent, and the probe, if it was one of them. The bucket holds no more
+/// then than if they had not been drawn; the next claim cuts off what does not fit into it.
+pub(super) async fn give_back(conn: &mut PgConnection, unsent: &[&Job]) -> Result<(), sqlx::Error> {
+    let mut back: BTreeMap<&str, (f64, bool)> = BTreeMap::new();
+    for job in unsent {
+        let (tokens, probe) = back.entry(job.account.as_str()).or_default();
+        *tokens += 1.0;
+        *probe |= job.probe;
+    }
+    for (account, (tokens, probe)) in back {
+        sqlx::query!(
+            "UPDATE feather.sync_accounts
+             SET tokens = tokens + $2,
+                 paused_until = CASE WHEN $3 AND pause_reason IS NOT NULL THEN now() ELSE paused_until END
+             WHERE account = $1",
+            account,
+            tokens,
+            probe
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
     Ok(())
 }

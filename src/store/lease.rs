@@ -32,7 +32,8 @@ pub struct Expired {
 }
 
 impl Db {
-    /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history.
+    /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history, and their
+    /// tokens to the budget.
     ///
     /// # Errors
     /// When the database fails; the leases run out then.
@@ -42,15 +43,14 @@ impl Db {
         }
         let ids: Vec<_> = jobs.iter().map(|job| job.connection_id).collect();
         let tokens: Vec<_> = jobs.iter().map(|job| job.lease_token).collect();
-        let probing: Vec<_> = jobs
-            .iter()
-            .filter(|job| job.probe)
-            .map(|job| job.account.as_str())
-            .collect();
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
             let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
+            let unsent: Vec<_> = jobs
+                .iter()
+                .filter(|job| held.iter().any(|held| held.lease_token == job.lease_token))
+                .collect();
             let held: Vec<_> = held.iter().map(|job| job.connection_id).collect();
             sqlx::query!(
                 "UPDATE feather.sync_jobs
@@ -60,9 +60,7 @@ impl Db {
             )
             .execute(&mut *tx)
             .await?;
-            if !probing.is_empty() {
-                account::release_probes(&mut tx, &probing).await?;
-            }
+            account::give_back(&mut tx, &unsent).await?;
             tx.commit().await?;
             Ok(())
         })

@@ -3,11 +3,18 @@
 use crate::fleet::Process;
 use crate::world::World;
 use crate::world::ids;
+use feather_sync::domain::AccountName;
 use feather_sync::domain::Budget;
+use feather_sync::domain::Phase;
 use feather_sync::sim::Call;
 use feather_sync::sim::Limit;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::Window;
+use feather_sync::store::Claim;
+use feather_sync::store::ClaimRequest;
+use feather_sync::store::Db;
+use feather_sync::store::DbSettings;
+use std::time::Duration;
 
 pub(super) const RATE: &str = "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE";
 
@@ -175,4 +182,45 @@ async fn a_clock_of_the_database_that_goes_back_stops_nobody() {
         .value("SELECT tokens_at <= now() AND pace_at <= now() AND tokens <= 1 + 0.5 * 300 FROM feather.sync_accounts")
         .await;
     assert!(sane);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_given_back_unsent_gives_its_token_back_once() {
+    let world = World::new().await;
+    let settings = DbSettings {
+        url: world.config().database_url().unwrap().clone(),
+        listen_url: None,
+        max_connections: 2,
+        prepared_statements: true,
+    };
+    let db = Db::new(&settings).unwrap();
+    world.enqueue(&ids(5)).await;
+    db.take_in(10).await.unwrap();
+    let account = AccountName::from("default".to_owned());
+    // One token a minute.
+    let request = ClaimRequest {
+        account: &account,
+        slots: 5,
+        budget: Budget::per_minute(1),
+        lease: Duration::from_secs(90),
+        worker: "w",
+        prefer: Phase::Finalize,
+    };
+    for _ in 0..3 {
+        let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
+            panic!("the token is there");
+        };
+        assert_eq!(jobs.len(), 1);
+        assert!(matches!(
+            db.claim(&request).await.unwrap(),
+            Claim::Budget(_)
+        ));
+        // Again, as after an answer that was lost.
+        db.release(&jobs).await.unwrap();
+        db.release(&jobs).await.unwrap();
+        let tokens: f64 = world
+            .value("SELECT tokens FROM feather.sync_accounts")
+            .await;
+        assert!((0.9..1.1).contains(&tokens), "{tokens}");
+    }
 }

@@ -145,7 +145,9 @@ async fn a_key_file_that_cannot_be_used_is_reported_and_the_key_in_use_goes_on()
     let troubles: [(&str, &dyn Fn()); 4] = [
         ("No such file", &|| std::fs::remove_file(&file).unwrap()),
         ("is empty", &|| replace(&file, "\n")),
-        ("characters", &|| replace(&file, "fth\u{1}\u{2}\n")),
+        ("cannot be part of a key", &|| {
+            replace(&file, "fth\u{1}\u{2}\n")
+        }),
         ("can be read again", &|| replace(&file, OLD)),
     ];
     for (n, (words, trouble)) in troubles.iter().enumerate() {
