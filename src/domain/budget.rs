@@ -22,10 +22,11 @@ impl Budget {
     /// The bucket for `requests_per_minute` (at least 1).
     ///
     /// In any window of W seconds a bucket gives out at most `burst + rate × W` whole tokens, so with
-    /// `rate = (limit + 1 − burst) / W`, less a little, at most `limit`. A small burst wastes little of the limit.
+    /// `rate = (limit + 1 − burst) / W`, less a little, at most `limit`. A small burst wastes little of the limit; this
+    /// one fills in about 0.6 s, so that a shorter stall of all replicas loses nothing.
     pub fn per_minute(requests_per_minute: u32) -> Self {
         let limit = f64::from(requests_per_minute.max(1));
-        let burst = (limit / 200.0).floor().max(1.0);
+        let burst = (limit / 100.0).floor().max(1.0);
         Self {
             rate: (limit + 1.0 - burst) / WINDOW_SECONDS * 0.999_999,
             burst,

@@ -272,14 +272,11 @@ impl<'a> Fields<'a> {
     fn note_alterations(&mut self) {
         const WHAT: &str = "\\u0000 or a lone surrogate was replaced by U+FFFD";
         if self.body.is_blanked(self.text) {
-            let blanked = self
-                .raw
-                .iter()
-                .filter(|(_, raw)| self.body.is_blanked(raw.get()));
-            self.warnings.extend(blanked.map(|(name, _)| Warning {
-                field: name.clone(),
-                what: "the API key in it was blanked",
-            }));
+            for (name, raw) in &self.raw {
+                if self.body.is_blanked(raw.get()) {
+                    self.warnings.add(name, "the API key in it was blanked");
+                }
+            }
         }
         if !self.body.is_altered(self.text) {
             return;

@@ -257,17 +257,22 @@ pub(super) async fn apply_words(
     Ok(paused_until)
 }
 
-/// Hands probes back that were never sent, of jobs whose leases are still to be ended. A probe holds its account just
-/// as long as its own lease: any other time is another replica's probe, or another pause.
-pub(super) async fn release_probes(
+/// Hands the tokens of calls back that were never sent, of jobs whose leases are still to be ended, and the probe, if it
+/// was one of them. The bucket holds no more then than if they had not been drawn; the next claim cuts off what does
+/// not fit into it. A probe holds its account just as long as its own lease: any other time is another replica's
+/// probe, or another pause.
+pub(super) async fn give_back(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE feather.sync_accounts a SET paused_until = now()
-         FROM feather.sync_jobs j
-         WHERE j.connection_id = ANY($1) AND j.account = a.account AND j.lease_until = a.paused_until
-           AND a.pause_reason IS NOT NULL",
+        "UPDATE feather.sync_accounts a
+         SET tokens = a.tokens + unsent.calls,
+             paused_until = CASE WHEN a.pause_reason IS NOT NULL AND a.paused_until = unsent.lease_until THEN now()
+                                 ELSE a.paused_until END
+         FROM (SELECT account, count(*) AS calls, max(lease_until) AS lease_until FROM feather.sync_jobs
+               WHERE connection_id = ANY($1) GROUP BY account) AS unsent
+         WHERE a.account = unsent.account",
         connection_ids
     )
     .execute(conn)

@@ -134,10 +134,10 @@ impl Db {
                 SET tokens = bucket.saved - (SELECT count(*) FROM claimed), tokens_at = bucket.at,
                     pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
-                    paused_until = CASE WHEN a.pause_reason IS NULL THEN NULL
-                                        ELSE now() + $5 * interval '1 second' END
+                    paused_until = CASE WHEN EXISTS (SELECT FROM claimed) AND a.pause_reason IS NOT NULL
+                                        THEN now() + $5 * interval '1 second' ELSE a.paused_until END
                 FROM bucket
-                WHERE a.account = bucket.account AND EXISTS (SELECT FROM claimed)
+                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
             )
             SELECT permits.n AS "permits!", bucket.saved AS "tokens!", bucket.rate AS "rate!", bucket.paused_for,
                    bucket.operator_paused_at IS NOT NULL AS "operator_paused!",

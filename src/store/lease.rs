@@ -16,6 +16,7 @@ use crate::store::error::StoreError;
 use crate::store::job;
 use crate::store::job::JobUpdate;
 use sqlx::Connection;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// One lease that ran out.
@@ -34,7 +35,8 @@ pub struct Expired {
 }
 
 impl Db {
-    /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history.
+    /// Gives back leases whose call was never begun: due again at once, the attempt not counted, no history, and their
+    /// tokens to the budget.
     ///
     /// # Errors
     /// When the database fails. Safe to repeat; else the leases run out.
@@ -49,17 +51,7 @@ impl Db {
             let mut tx = session.begin().await?;
             let (_, held) = job::lock(&mut tx, &ids, &tokens).await?;
             let held: Vec<_> = held.iter().map(|job| job.connection_id).collect();
-            if jobs.iter().any(|job| job.probe) {
-                account::release_probes(&mut tx, &held).await?;
-            }
-            sqlx::query!(
-                "UPDATE feather.sync_jobs
-                 SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
-                 WHERE connection_id = ANY($1)",
-                &held
-            )
-            .execute(&mut *tx)
-            .await?;
+            end_unsent(&mut tx, &held).await?;
             reach(Point::Releasing);
             tx.commit().await?;
             reach(Point::Released);
@@ -78,23 +70,18 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            let accounts = sqlx::query_scalar!(
-                "UPDATE feather.sync_jobs
-                 SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
+            let unheard = sqlx::query_scalar!(
+                "SELECT connection_id FROM feather.sync_jobs
                  WHERE state = 'running' AND worker = $1 AND lease_token <> ALL($2)
-                 RETURNING account",
+                 ORDER BY connection_id FOR UPDATE",
                 worker,
                 held
             )
             .fetch_all(&mut *tx)
             .await?;
-            if !accounts.is_empty() {
-                // Where an account was paused, what was leased was its probe.
-                let accounts: Vec<_> = accounts.iter().map(String::as_str).collect();
-                account::release_probes(&mut tx, &accounts).await?;
-            }
+            end_unsent(&mut tx, &unheard).await?;
             tx.commit().await?;
-            Ok(accounts.len())
+            Ok(unheard.len())
         })
         .await;
         session.settle(result)
@@ -200,4 +187,21 @@ impl Db {
         .await;
         session.settle(result)
     }
+}
+
+/// Ends the leases of locked jobs whose calls were never begun.
+async fn end_unsent(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    account::give_back(conn, ids).await?;
+    sqlx::query!(
+        "UPDATE feather.sync_jobs
+         SET state = 'pending', worker = NULL, lease_token = NULL, lease_until = NULL, attempt = attempt - 1
+         WHERE connection_id = ANY($1)",
+        ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -50,6 +50,7 @@ impl Queue {
             account: &self.account,
             slots: 16,
             budget: Budget {
+                limit: 1e9,
                 rate: 1e6,
                 burst: 1e6,
             },

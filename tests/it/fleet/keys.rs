@@ -138,11 +138,16 @@ async fn a_key_file_that_cannot_be_used_is_reported_and_the_key_in_use_goes_on()
     let (world, folder, file) = world_with_key_file().await;
     let log = folder.path().join("log");
     let process = Process::logging(&world, &log);
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
+        .await;
     let ids = ids(6);
     let troubles: [(&str, &dyn Fn()); 4] = [
         ("No such file", &|| std::fs::remove_file(&file).unwrap()),
         ("is empty", &|| replace(&file, "\n")),
-        ("characters", &|| replace(&file, "fth\u{1}\u{2}\n")),
+        ("cannot be part of a key", &|| {
+            replace(&file, "fth\u{1}\u{2}\n")
+        }),
         ("can be read again", &|| replace(&file, OLD)),
     ];
     for (n, (words, trouble)) in troubles.iter().enumerate() {
@@ -166,7 +171,7 @@ async fn a_wrong_key_in_the_file_pauses_its_account_alone_until_it_is_mended() {
         .set("FEATHER_SYNC__ACCOUNTS__OTHER__BASE_URL", &other.url())
         .set("FEATHER_SYNC__ACCOUNTS__OTHER__API_KEY_ENV", "OTHER_KEY")
         .set("OTHER_KEY", "fth_live_other");
-    replace(&file, "not the key at all");
+    replace(&file, "fth_live_wrong");
     let ids = ids(40);
     world.enqueue(&ids[..20]).await;
     let replica = world.start();

@@ -48,7 +48,7 @@ pub fn received(bytes: &[u8]) -> Option<Received> {
 pub fn read(received: Received) -> Result<Answer, Failure> {
     let redactor = Redactor::default();
     redactor.learn(&KEY.into());
-    read_answer(received, CONNECTION, &redactor)
+    read_answer(received, CONNECTION, &redactor, None)
 }
 
 pub fn retry_policy() -> RetryPolicy {
