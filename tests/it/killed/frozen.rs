@@ -62,15 +62,25 @@ async fn frozen_after_commit_it_records_nothing_twice() {
 }
 
 async fn fenced(point: Point) {
-    let books = Books::open().await;
-    let world = &books.world;
-    let frozen = Process::armed(world, &format!("{}:2:stop", point.as_str()));
+    let mut books = Books::open().await;
+    let frozen = Process::armed(&books.world, &format!("{}:2:stop", point.as_str()));
     books.while_asking(frozen.stopped_at(point)).await;
+    books
+        .world
+        .set("FEATHER_SYNC__WORKER__LEASE", "60s")
+        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "50s");
+    let world = &books.world;
     let other = Process::start(world);
     let asked_last = books.ask_again(&other).await;
     books.done().await;
     let taken_over: i64 = world
         .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    // The same connections again, under leases of the other: they must not be ended by the late one.
+    let gate = world.sim.hold();
+    world.enqueue(&books.ids[1..]).await;
+    world
+        .until("SELECT count(*) = 11 FROM feather.sync_jobs WHERE state = 'running'")
         .await;
     let before: String = world.value(STORED).await;
     frozen.signal("CONT");
@@ -92,8 +102,7 @@ async fn fenced(point: Point) {
     frozen.terminate().await;
     assert_eq!(world.value::<String>(STORED).await, before);
 
-    // Its late calls may have moved the truth.
-    world.enqueue(&books.ids[1..]).await;
+    gate.release();
     books.done().await;
     other.terminate().await;
     books.check(&asked_last, Overlap::AcrossALostLease).await;
