@@ -186,7 +186,7 @@ impl Session {
             Ok(_) => using.pool.give_back(made),
             // The others of this round have the same server and likely the same fate.
             Err(StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::Timeout(_)) => {
-                using.pool.distrust(made.round)
+                using.pool.distrust(made.round);
             }
             Err(_) => {}
         }
