@@ -14,6 +14,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
@@ -32,6 +33,8 @@ pub(super) struct Pool {
     route: Arc<Route>,
     slots: Arc<Semaphore>,
     idle: Mutex<Idle>,
+    /// One in use is no longer.
+    given_back: Notify,
 }
 
 #[derive(Default)]
@@ -56,6 +59,7 @@ impl Pool {
             route,
             slots: Arc::new(Semaphore::new(most as usize)),
             idle: Mutex::default(),
+            given_back: Notify::new(),
         }
     }
 
@@ -70,23 +74,41 @@ impl Pool {
                 ));
             }
         };
-        while let Some((mut made, since)) = pool.take_idle() {
-            if since.elapsed() > TESTED_AFTER {
-                let answer = tokio::time::timeout(ANSWER, made.conn.ping()).await;
-                if !matches!(answer, Ok(Ok(()))) {
-                    pool.distrust(made.round);
-                    continue;
-                }
+        let began = Instant::now();
+        loop {
+            if let Some(made) = pool.take_idle().await {
+                return Ok(Session::new(pool, made, slot));
             }
-            return Ok(Session::new(pool, made, slot));
+            let given_back = pool.given_back.notified();
+            let round = pool.lock().round;
+            let error = match pool.route.connect().await {
+                Ok(conn) => {
+                    let at = Instant::now();
+                    return Ok(Session::new(pool, Made { conn, at, round }, slot));
+                }
+                Err(error) => error,
+            };
+            // There may be no room for one more, and those there are will do.
+            let left = TURN.saturating_sub(began.elapsed());
+            let alone = pool.lock().in_use == 0;
+            if alone || tokio::time::timeout(left, given_back).await.is_err() {
+                return Err(error);
+            }
         }
-        let round = pool.lock().round;
-        let made = Made {
-            conn: pool.route.connect().await?,
-            at: Instant::now(),
-            round,
-        };
-        Ok(Session::new(pool, made, slot))
+    }
+
+    async fn take_idle(&self) -> Option<Made> {
+        loop {
+            let (mut made, since) = self.lock().sessions.pop()?;
+            if since.elapsed() <= TESTED_AFTER {
+                return Some(made);
+            }
+            let answer = tokio::time::timeout(ANSWER, made.conn.ping()).await;
+            if matches!(answer, Ok(Ok(()))) {
+                return Some(made);
+            }
+            self.distrust(made.round);
+        }
     }
 
     pub(super) fn state(&self) -> PoolState {
@@ -104,10 +126,6 @@ impl Pool {
             // Leaving politely saves the server a line in its log, no more.
             let _ = made.conn.close().await;
         }
-    }
-
-    fn take_idle(&self) -> Option<(Made, Instant)> {
-        self.lock().sessions.pop()
     }
 
     fn give_back(&self, made: Made) {
@@ -148,6 +166,7 @@ struct Using {
 impl Drop for Using {
     fn drop(&mut self) {
         self.pool.lock().in_use -= 1;
+        self.pool.given_back.notify_waiters();
     }
 }
 
@@ -167,7 +186,7 @@ impl Session {
             Ok(_) => using.pool.give_back(made),
             // The others of this round have the same server and likely the same fate.
             Err(StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::Timeout(_)) => {
-                using.pool.distrust(made.round)
+                using.pool.distrust(made.round);
             }
             Err(_) => {}
         }

@@ -21,6 +21,11 @@ impl Worker {
     async fn listen_for_ever(&self) {
         let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
+            // A hint must not take the one connection that there is from the work.
+            if !self.lock_progress().trouble.is_empty() {
+                tokio::time::sleep(waits.next(&self.dice)).await;
+                continue;
+            }
             match self.db.listen().await {
                 Ok(mut listener) => {
                     let since = self.clock.now();

@@ -94,7 +94,6 @@ impl Scene {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let connects = self.proxy.stats().accepted - before;
         let rate = connects as f64 / began.elapsed().as_secs_f64();
-        println!("{rate:.1} connects a second");
         assert!(rate <= MOST_CONNECTS, "{rate} connects a second");
         assert_eq!(
             get(self.port, "/healthz", "Host: localhost\r\n").await.0,

@@ -57,9 +57,7 @@ async fn work_follows_the_primary_and_nothing_that_was_replicated_is_lost() {
         .await
         .unwrap();
     assert_eq!(promoted.rows, [["t"]]);
-    let began = Instant::now();
     scene.is_ready().await;
-    println!("followed the promotion within {:?}", began.elapsed());
 
     // The old primary comes back as a standby, and is left alone.
     let signal = scene.postgres.data_dir().join("standby.signal");

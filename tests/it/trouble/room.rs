@@ -55,6 +55,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
+    #[expect(clippy::print_stdout, reason = "a test that did nothing must say so")]
     fn mount(megabytes: u32, data: &Path) -> Option<Self> {
         let folder = tempfile::TempDir::new().unwrap();
         let owner = fs::metadata(data).unwrap();
