@@ -122,11 +122,17 @@ impl Db {
                     FOR UPDATE SKIP LOCKED
                 ) AS j
                 LIMIT (SELECT n FROM permits)
+            ), moment AS MATERIALIZED (
+                -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
+                -- and has to say that it began after them.
+                SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM due) AS locked
             ), claimed AS (
                 UPDATE feather.sync_jobs j
                 SET state = 'running', worker = $6, lease_token = gen_random_uuid(),
-                    lease_until = now() + $5 * interval '1 second', started_at = now(), attempt = j.attempt + 1,
-                    finalize_started_at = CASE WHEN j.phase = 'finalize' THEN now() ELSE j.finalize_started_at END
+                    lease_until = (SELECT at FROM moment) + $5 * interval '1 second',
+                    started_at = (SELECT at FROM moment), attempt = j.attempt + 1,
+                    finalize_started_at = CASE WHEN j.phase = 'finalize' THEN (SELECT at FROM moment)
+                                               ELSE j.finalize_started_at END
                 WHERE j.connection_id = ANY (ARRAY(SELECT connection_id FROM due))
                 RETURNING j.*
             ), drawn AS (
@@ -134,8 +140,8 @@ impl Db {
                 SET tokens = bucket.saved - (SELECT count(*) FROM claimed), tokens_at = bucket.at,
                     pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
-                    paused_until = CASE WHEN EXISTS (SELECT FROM claimed) AND a.pause_reason IS NOT NULL
-                                        THEN now() + $5 * interval '1 second' ELSE a.paused_until END
+                    paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
+                                        ELSE COALESCE((SELECT max(lease_until) FROM claimed), a.paused_until) END
                 FROM bucket
                 WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
             )
