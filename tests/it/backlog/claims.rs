@@ -49,11 +49,7 @@ impl Queue {
         let request = ClaimRequest {
             account: &self.account,
             slots: 16,
-            budget: Budget {
-                limit: 1e9,
-                rate: 1e6,
-                burst: 1e6,
-            },
+            budget: Budget::per_minute(60_000_000),
             lease: Duration::from_secs(90),
             worker: "a test",
             prefer: Phase::Finalize,
