@@ -44,7 +44,7 @@ impl VerifySettings {
             history,
             rows: 20,
             patience: Duration::from_secs(60),
-            pages: 1_024,
+            pages: 512,
         }
     }
 }

@@ -57,7 +57,12 @@ const OUTCOMES: &str = "SELECT count(DISTINCT outcome) = 7 FROM feather.sync_att
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_producers_and_operators_at_work_break_no_invariant_for_a_moment() {
     let mut world = World::with(Scenario::from_toml(TROUBLE).unwrap()).await;
-    world.set("FEATHER_SYNC__RETRY__MAX_ATTEMPTS", "4");
+    world
+        .set("FEATHER_SYNC__RETRY__MAX_ATTEMPTS", "4")
+        // A probe whose job is taken away holds its account back for as long as its lease would have lasted.
+        .set("FEATHER_SYNC__WORKER__LEASE", "2s")
+        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "1500ms")
+        .set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s");
     let ids = ids(60);
     let replicas = [world.start(), world.start()];
     let (done, passes) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -94,7 +99,7 @@ async fn daemons_producers_and_operators_at_work_break_no_invariant_for_a_moment
     let verifying = async {
         let mut count = 0;
         while !done.load(Ordering::Relaxed) {
-            let pages = if count % 2 == 0 { 1 } else { 1_024 };
+            let pages = if count % 2 == 0 { 1 } else { 512 };
             let scrutiny = VerifySettings {
                 pages,
                 ..world.scrutiny()
