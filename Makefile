@@ -2,17 +2,19 @@
 
 PREFIX ?= /usr/local
 DEMO_ARGS ?=
+MINUTES ?= 1
 
 # Most of a test is waiting for a server, so more of them than cores run side by side.
 export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint prepare install clean
+.PHONY: help setup demo test fuzz lint prepare install clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
 	@echo 'make test      format, clippy and all tests'
+	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
@@ -29,6 +31,9 @@ test: setup
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked
+
+fuzz: setup
+	@scripts/fuzz $(MINUTES)
 
 lint: setup
 	@scripts/lint
