@@ -256,7 +256,7 @@ fn an_answer_of_which_much_had_to_be_altered_has_few_warnings_and_short_ones() {
     let mut text = connection().to_string();
     text.pop();
     for n in 0..1_000 {
-        text.push_str(&format!(r#","{long}{n}":"\u0000","\u0000{n}":1"#));
+        text.push_str(&format!(r#","{n}{long}":"\u0000","\u0000{n}":1"#));
     }
     text.push('}');
     let warnings = read_text(&text).unwrap().warnings;

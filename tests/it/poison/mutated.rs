@@ -15,14 +15,14 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn seed() -> u64 {
-    let seed = number("POISON_SEED").unwrap_or_else(rand::random);
-    println!("POISON_SEED={seed}");
-    seed
+    number("POISON_SEED").unwrap_or_else(rand::random)
 }
 
 #[tokio::test]
 async fn no_mutated_answer_makes_reading_or_judging_panic_or_lets_a_secret_out() {
-    let mut mutation = Mutation::seeded(seed());
+    let seed = seed();
+    println!("POISON_SEED={seed}");
+    let mut mutation = Mutation::seeded(seed);
     let sim = Sim::start(feather_sync::sim::Scenario::from_toml("tools = 3").unwrap()).unwrap();
     let truth = sim.truth_text(reading::CONNECTION);
     let truth = truth.replacen(
@@ -59,7 +59,9 @@ async fn no_mutated_answer_makes_reading_or_judging_panic_or_lets_a_secret_out()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_mutated_answers_in_one_drain_end_each_for_itself_and_disturb_no_neighbour() {
-    let mut mutation = Mutation::seeded(seed());
+    let seed = seed();
+    println!("POISON_SEED={seed}");
+    let mut mutation = Mutation::seeded(seed);
     let (world, upstream) = impatient_world().await;
     let pairs = pairs(usize::try_from(number("POISON_CASES").unwrap_or(300)).unwrap());
     let mut bodies = Vec::new();
