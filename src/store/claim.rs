@@ -109,9 +109,10 @@ impl Db {
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
                 FROM (SELECT phase, priority FROM lanes WHERE due_at <= now()
-                      -- A probe comes from any lane: were it always the same job, and the API refused just that
-                      -- one, the account would never go on. Within a lane a refused job goes to the end.
-                      ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN random() END,
+                      -- A probe is what has been due longest in any lane. A refused job goes to the end, so the next
+                      -- probe is another one: were it always the same, and the API refused just that one, the
+                      -- account would never go on.
+                      ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN due_at END,
                                priority, phase <> $7) AS lane
                 CROSS JOIN LATERAL (
                     SELECT connection_id FROM feather.sync_jobs

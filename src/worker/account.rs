@@ -11,6 +11,9 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
+/// A claim that takes so much longer than twice the usual time was held up.
+const STALL: Duration = Duration::from_secs(1);
+
 /// What is configured of an account.
 #[derive(Clone, Debug)]
 pub struct AccountSettings {
@@ -113,14 +116,18 @@ impl Account {
         }
     }
 
-    /// When the tokens of a claim count as drawn, at the latest. They were drawn somewhere between question and answer;
-    /// a usual delay moves all draws alike and does no harm, so what is beyond it counts as the call's lateness.
+    /// When the tokens of a claim count as drawn: somewhere between question and answer. A usual delay moves all draws
+    /// alike and does no harm; one that is far beyond it is a stall, after which they no longer fit their window.
     pub(super) fn drawn_at(&self, asked: Instant, answered: Instant) -> Instant {
         let took = answered.saturating_duration_since(asked);
         let mut recent = self.lock_recent();
         let usual = recent.claim_takes.unwrap_or(took);
         recent.claim_takes = Some((usual * 3 + took) / 4);
-        answered.min(asked + usual)
+        if took > usual * 2 + STALL {
+            asked + usual
+        } else {
+            answered
+        }
     }
 
     /// Ends a rest, as when somebody says that something has changed.

@@ -39,22 +39,22 @@ async fn accounts_that_are_refused_or_limited_take_next_to_nothing_from_one_that
             .set(&key("REQUESTS_PER_MINUTE"), "60000");
     }
     world.set("FEATHER_SYNC__WORKER__CONCURRENCY", &SLOTS.to_string());
-    let ids = ids(2_400);
+    let ids = ids(800);
     // The troubled ones come first, and before the other by priority.
-    enqueue(&world, &ids[..600], "revoked", -5).await;
-    enqueue(&world, &ids[600..1_200], "limited", -5).await;
-    enqueue(&world, &ids[1_200..], "default", 0).await;
+    enqueue(&world, &ids[..200], "revoked", -5).await;
+    enqueue(&world, &ids[200..400], "limited", -5).await;
+    enqueue(&world, &ids[400..], "default", 0).await;
     let replicas = [world.start(), world.start()];
     world
-        .until("SELECT count(*) = 1200 FROM feather.connections WHERE _account = 'default'")
+        .until("SELECT count(*) = 400 FROM feather.connections WHERE _account = 'default'")
         .await;
     let ends = world.sim.calls();
     let (first, last) = (ends[0].at, ends[ends.len() - 1].at);
     for replica in replicas {
         replica.stop().await;
     }
-    assert_eq!(ends.len(), 1_200);
-    // While the other made its 1,200 calls, the troubled ones filled their slots once or twice and then probed.
+    assert_eq!(ends.len(), 400);
+    // While the other made its 400 calls, the troubled ones filled their slots once or twice and then probed.
     let seconds = (last - first).num_seconds() as usize;
     for (name, sim) in [("revoked", &revoked), ("limited", &limited)] {
         let calls = sim.calls().iter().filter(|call| call.at < last).count();
