@@ -59,10 +59,7 @@ pub(super) fn describe(
         },
         http_status: Some(status),
         own_words: api_error.is_some(),
-        ..Failure::new(
-            ErrorClass::of_status(status, api_error.is_some()),
-            message,
-        )
+        ..Failure::new(ErrorClass::of_status(status, api_error.is_some()), message)
     }
 }
 
