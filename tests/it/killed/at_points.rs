@@ -159,3 +159,15 @@ fn leaves_orphans(point: Point) -> bool {
             | Point::Drained
     )
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_understood_ends_the_process_with_what_would_be_one() {
+    let books = Books::open().await;
+    let mut process = Process::armed(&books.world, "claimed:3:kil");
+    assert_eq!(process.ended().await.code(), Some(2));
+    let log = process.log();
+    assert!(
+        log.contains("`claimed:3:kil` is not POINT:NTH:ACTION"),
+        "{log}"
+    );
+}
