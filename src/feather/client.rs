@@ -163,7 +163,7 @@ impl ApiClient {
                     "{}; body: {}",
                     self.redactor
                         .excerpt(error.to_string().as_bytes(), EXCERPT_BYTES),
-                    self.redactor.excerpt(body.bytes(), EXCERPT_BYTES)
+                    self.redactor.excerpt(body.received(), EXCERPT_BYTES)
                 );
                 Err(with_answer(Failure::new(class, message)))
             }
