@@ -68,7 +68,7 @@ pub fn read_answer(
             let message = format!(
                 "{}; body: {}",
                 redactor.excerpt(error.to_string().as_bytes(), EXCERPT_BYTES),
-                redactor.excerpt(body.bytes(), EXCERPT_BYTES)
+                redactor.excerpt(body.received(), EXCERPT_BYTES)
             );
             Err(Failure {
                 http_status: Some(status),

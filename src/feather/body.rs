@@ -7,6 +7,8 @@ pub(super) struct StorableBody {
     altered: Vec<usize>,
     /// Offsets of blanked secrets, ascending.
     blanked: Vec<usize>,
+    /// The bytes before anything was blanked, where something was.
+    received: Option<Vec<u8>>,
 }
 
 /// What is shorter may stand in an answer by chance.
@@ -38,6 +40,7 @@ impl StorableBody {
             bytes,
             altered,
             blanked: Vec::new(),
+            received: None,
         }
     }
 
@@ -47,6 +50,9 @@ impl StorableBody {
         if secret.len() >= SHORTEST_SECRET {
             self.blanked = text.match_indices(secret).map(|(at, _)| at).collect();
         }
+        if !self.blanked.is_empty() {
+            self.received = Some(self.bytes.clone());
+        }
         for at in &self.blanked {
             self.bytes[*at..*at + secret.len()].fill(b'*');
         }
@@ -55,6 +61,11 @@ impl StorableBody {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The body for an excerpt, which blanks secrets itself, whatever their length.
+    pub(super) fn received(&self) -> &[u8] {
+        self.received.as_deref().unwrap_or(&self.bytes)
     }
 
     /// Whether anything was replaced in `part`, a slice of this body's own text.
