@@ -4,13 +4,11 @@ use crate::domain::snapshot::ConnectionSnapshot;
 use crate::domain::snapshot::ToolSnapshot;
 use crate::domain::snapshot::Warning;
 use crate::store::attempt::ToolChanges;
+use crate::store::connection::plan_for;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use uuid::Uuid;
-
-/// From so many tools on, a batch gets a plan of its own.
-const MANY_TOOLS: usize = 1_000;
 
 /// A snapshot on its way into the tables.
 pub(super) struct SnapshotWrite<'a> {
@@ -188,16 +186,7 @@ pub(super) async fn write_tools(
     if complete.is_empty() && tools.is_empty() {
         return Ok(HashMap::new());
     }
-    if tools.len() >= MANY_TOOLS {
-        // The kept plan is for few rows and may compare each with each: for two connections with all the tools that
-        // fit into an answer that takes longer than a statement may. Every join has its `= ANY`, so that none of
-        // these plans reads a whole table either.
-        sqlx::raw_sql(
-            "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_nestloop = off",
-        )
-        .execute(&mut *conn)
-        .await?;
-    }
+    plan_for(conn, tools.len()).await?;
     macro_rules! column {
         ($field:ident) => {
             tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>()
