@@ -228,6 +228,27 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn however_many_want_a_connection_a_server_in_trouble_is_asked_once_and_then_left_alone()
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (asked, count) = tokio::sync::watch::channel(0);
+        let server = tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                asked.send_modify(|number| *number += 1);
+            }
+        });
+        let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable");
+        let route = Route::plain(&url.into()).unwrap();
+        let all = (0..50).map(|_| route.connect());
+        for result in futures_util::future::join_all(all).await {
+            assert_eq!(result.err().unwrap().kind(), "unavailable");
+        }
+        assert!(*count.borrow() <= 2, "{} times", *count.borrow());
+        server.abort();
+    }
+
     #[test]
     fn one_reason_is_made_of_every_hosts_and_waiting_is_given_up_only_where_it_helps_nowhere() {
         let login = || StoreError::Login("no such user".into());

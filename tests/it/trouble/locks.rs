@@ -2,7 +2,6 @@
 
 use super::Scene;
 use super::synced_at_once;
-use crate::world::World;
 use crate::world::ids;
 use sqlx::Acquire;
 
@@ -51,8 +50,10 @@ async fn a_commit_that_loses_a_deadlock_is_made_again_and_the_call_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_work_where_serializable_is_the_default() {
-    let world = World::new().await;
-    let database: String = world.value("SELECT current_database()::text").await;
+    let scene = Scene::new(&[]).await;
+    let mut world = scene.world;
+    let database = "app";
+    world.set("FEATHER_SYNC__ADMIN__LISTEN", "off");
     for setting in [
         "default_transaction_isolation = 'serializable'",
         "default_transaction_deferrable = on",
@@ -70,6 +71,11 @@ async fn replicas_work_where_serializable_is_the_default() {
     for replica in replicas {
         replica.stop().await;
     }
+    let log = std::fs::read_to_string(scene.postgres.log_file()).unwrap();
+    assert!(
+        !log.contains("could not serialize"),
+        "turned away for nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
