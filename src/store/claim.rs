@@ -98,11 +98,17 @@ impl Db {
                     FOR UPDATE SKIP LOCKED
                 ) AS j
                 LIMIT (SELECT n FROM permits)
+            ), moment AS MATERIALIZED (
+                -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
+                -- and has to say that it began after them.
+                SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM due) AS locked
             ), claimed AS (
                 UPDATE feather.sync_jobs j
                 SET state = 'running', worker = $6, lease_token = gen_random_uuid(),
-                    lease_until = now() + $5 * interval '1 second', started_at = now(), attempt = j.attempt + 1,
-                    finalize_started_at = CASE WHEN j.phase = 'finalize' THEN now() ELSE j.finalize_started_at END
+                    lease_until = (SELECT at FROM moment) + $5 * interval '1 second',
+                    started_at = (SELECT at FROM moment), attempt = j.attempt + 1,
+                    finalize_started_at = CASE WHEN j.phase = 'finalize' THEN (SELECT at FROM moment)
+                                               ELSE j.finalize_started_at END
                 WHERE j.connection_id = ANY (ARRAY(SELECT connection_id FROM due))
                 RETURNING j.*
             ), drawn AS (

@@ -2,9 +2,13 @@
 
 use crate::world::World;
 use crate::world::ids;
+use chrono::DateTime;
+use chrono::Utc;
 use feather_sync::sim::Fault;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::Sim;
+use feather_sync::store::Db;
+use feather_sync::store::DbSettings;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,6 +210,46 @@ async fn work_goes_on_after_every_connection_to_the_database_was_cut() {
     tokio::time::timeout(Duration::from_secs(50), world.until(synced))
         .await
         .unwrap();
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_begins_later_than_every_request_that_it_serves_also_when_its_claim_had_to_wait() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    let other = Db::new(&DbSettings {
+        url: world.env()["DATABASE_URL"].clone().into(),
+        listen_url: None,
+        max_connections: 1,
+        prepared_statements: true,
+    })
+    .unwrap();
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_replicas")
+        .await;
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM feather.sync_accounts WHERE account = 'default' FOR UPDATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    world.enqueue(&[id]).await;
+    world
+        .until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH RECURSIVE lanes%'")
+        .await;
+    // The waiting claim's statement has begun, and will see what another replica takes in now.
+    world.enqueue(&[id]).await;
+    let asked: DateTime<Utc> = world.value("SELECT clock_timestamp()").await;
+    assert_eq!(other.take_in(10).await.unwrap().requests, 1);
+    lock.rollback().await.unwrap();
+    world
+        .until("SELECT state = 'idle' AND last_outcome = 'synced' FROM feather.sync_status")
+        .await;
+    let began: DateTime<Utc> = world
+        .value("SELECT last_success_started_at FROM feather.sync_status")
+        .await;
+    assert!(began > asked, "asked at {asked}, begun at {began}");
     replica.stop().await;
     world.check().await;
 }
