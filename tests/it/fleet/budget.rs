@@ -60,10 +60,9 @@ pub(super) fn keeps_to(calls: &[Call], budget: Budget) {
 const STALL: TimeDelta = TimeDelta::milliseconds(150);
 
 /// Watches, until it is dropped, for how long nobody on this machine gets anything done.
-struct Bystander(
-    JoinHandle<()>,
-    Arc<Mutex<Vec<(DateTime<Utc>, DateTime<Utc>)>>>,
-);
+struct Bystander(JoinHandle<()>, Arc<Mutex<Vec<Stall>>>);
+
+type Stall = (DateTime<Utc>, DateTime<Utc>);
 
 impl Bystander {
     fn watch(pool: PgPool) -> Self {

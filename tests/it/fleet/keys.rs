@@ -146,7 +146,7 @@ async fn a_key_file_that_cannot_be_used_is_reported_and_the_key_in_use_goes_on()
         ("No such file", &|| std::fs::remove_file(&file).unwrap()),
         ("is empty", &|| replace(&file, "\n")),
         ("cannot be part of a key", &|| {
-            replace(&file, "fth\u{1}\u{2}\n")
+            replace(&file, "fth\u{1}\u{2}\n");
         }),
         ("can be read again", &|| replace(&file, OLD)),
     ];

@@ -55,7 +55,7 @@ async fn accounts_that_are_refused_or_limited_take_next_to_nothing_from_one_that
     }
     assert_eq!(ends.len(), 400);
     // While the other made its 400 calls, the troubled ones filled their slots once or twice and then probed.
-    let seconds = (last - first).num_seconds() as usize;
+    let seconds = usize::try_from((last - first).num_seconds()).unwrap();
     for (name, sim) in [("revoked", &revoked), ("limited", &limited)] {
         let calls = sim.calls().iter().filter(|call| call.at < last).count();
         let most = 4 * SLOTS + seconds;
