@@ -64,7 +64,7 @@ impl From<DaemonError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Daemon(DaemonError::Store(error))
     }
 }
 

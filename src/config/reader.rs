@@ -100,7 +100,9 @@ impl<'a> Reader<'a> {
         Api {
             request_timeout: self.duration("api.request_timeout", A_MILLISECOND),
             connect_timeout: self.duration("api.connect_timeout", A_MILLISECOND),
-            max_body_bytes: self.get("api.max_body_bytes", |raw| value::size(raw, 1024..=1 << 30)),
+            max_body_bytes: self.get("api.max_body_bytes", |raw| {
+                value::size(raw, 1024..=256 << 20)
+            }),
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Api {
     pub request_timeout: Duration,
     /// The longest TCP and TLS handshakes may take. Not above `request_timeout`.
     pub connect_timeout: Duration,
-    /// The largest answer accepted, in bytes, 1 KiB to 1 GiB.
+    /// The largest answer accepted, in bytes, 1 KiB to 256 MiB: Postgres takes no statement of more than 1 GiB.
     pub max_body_bytes: usize,
 }
 

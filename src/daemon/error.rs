@@ -62,7 +62,9 @@ impl DaemonError {
     /// The exit code: 78 for the configuration, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Client { .. } => ConfigError::EXIT_CODE,
+            Self::Config(_) | Self::Client { .. } | Self::Store(StoreError::Url(_)) => {
+                ConfigError::EXIT_CODE
+            }
             _ => 1,
         }
     }

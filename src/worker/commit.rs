@@ -32,8 +32,11 @@ pub(super) enum Ended {
 const UNKNOWN_TRIES: u32 = 3;
 /// When it must end, waits are no longer than this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
-/// So often, alone, a row whose statement is cut off is at fault itself.
-const CUT_OFF_TRIES: u32 = 1;
+/// So often, alone, a row whose statement is cut off is at fault itself. One that has used up its time weighs more than
+/// one that somebody may have cancelled: twice is enough.
+const CUT_OFF_TRIES: u32 = 8;
+const CUT_OFF_WEIGHT: u32 = 4;
+const USED_UP: Duration = Duration::from_secs(20);
 /// A batch is full with so much of answers, too: a statement of their size takes many times as much memory, and must
 /// not take longer than a statement may.
 const BATCH_BYTES: usize = 16 << 20;
@@ -151,8 +154,9 @@ impl Worker {
     async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
         const WHAT: &str = "commit";
         let mut tries = Tries::new(self, abort);
-        let mut unknown = 0;
+        let (mut unknown, mut cut_off) = (0, 0);
         loop {
+            let began = self.clock.now();
             let result = self
                 .db
                 .commit(part, &self.settings.name, self.settings.settle.deadline)
@@ -174,10 +178,14 @@ impl Worker {
                 StoreError::Other(why) if unknown >= UNKNOWN_TRIES => {
                     return Part::Refused(why.clone());
                 }
-                StoreError::CutOff(why) if unknown >= CUT_OFF_TRIES => {
-                    return Part::Refused(why.clone());
+                StoreError::CutOff(why) => {
+                    let took = self.clock.now().saturating_duration_since(began);
+                    cut_off += if took < USED_UP { 1 } else { CUT_OFF_WEIGHT };
+                    if cut_off >= CUT_OFF_TRIES {
+                        return Part::Refused(why.clone());
+                    }
                 }
-                StoreError::Other(_) | StoreError::CutOff(_) => unknown += 1,
+                StoreError::Other(_) => unknown += 1,
                 _ => {}
             }
             if !tries.go_on(WHAT, &error).await {

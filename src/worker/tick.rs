@@ -98,7 +98,7 @@ impl Worker {
             None => {
                 let taken = match self.db.take_in(TAKE_IN).await {
                     // Somebody's lock on the inbox keeps nobody from what is in the queue already.
-                    Err(error @ StoreError::Conflict(_)) => {
+                    Err(error @ (StoreError::Conflict(_) | StoreError::CutOff(_))) => {
                         hindered = Some(error);
                         TakenIn::default()
                     }

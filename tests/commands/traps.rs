@@ -106,6 +106,7 @@ fn the_daemon_works_wholly_as_a_mere_worker_and_steps_into_no_trap() {
         &["enqueue", ID],
         &["status"],
         &["status", "--json"],
+        &["verify"],
         &["show", ID],
         &["pause", "default"],
         &["resume", "default"],

@@ -5,7 +5,7 @@ use crate::store::verify::Violation;
 use sqlx::PgConnection;
 
 /// Constraints of the schema by table, keys included.
-pub(super) const CONSTRAINTS: [(&str, &str); 29] = [
+pub(super) const CONSTRAINTS: [(&str, &str); 30] = [
     (
         "integration_connection_tools",
         "integration_connection_tools_pkey",
@@ -13,6 +13,7 @@ pub(super) const CONSTRAINTS: [(&str, &str); 29] = [
     ("integration_connections", "integration_connections_pkey"),
     ("sync_accounts", "account_is_named"),
     ("sync_accounts", "operator_pause_is_whole"),
+    ("sync_accounts", "pace_is_a_share"),
     ("sync_accounts", "pause_is_whole"),
     ("sync_accounts", "pause_reason_is_known"),
     ("sync_accounts", "sync_accounts_pkey"),

@@ -12,7 +12,7 @@ const PASSING: [(&str, &str); 12] = [
     ("40001", "turned away"),
     ("40P01", "turned away"),
     ("55P03", "turned away"),
-    ("57014", "turned away"),
+    ("57014", "cut off"),
     ("25006", "read-only"),
     ("53100", "cannot be used"),
     ("53200", "cannot be used"),
@@ -28,7 +28,8 @@ const TIMES: u32 = 5;
 async fn trip(world: &World, table: &str, event: &str, code: &str) {
     world
         .execute(&format!(
-            "DROP SEQUENCE IF EXISTS public.trips CASCADE; CREATE SEQUENCE public.trips;
+            "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
+             DROP SEQUENCE IF EXISTS public.trips CASCADE; CREATE SEQUENCE public.trips;
              CREATE OR REPLACE FUNCTION public.trip() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN
                  IF nextval('public.trips') <= {TIMES} THEN RAISE EXCEPTION 'tripped' USING ERRCODE = '{code}'; END IF;
