@@ -9,6 +9,7 @@ mod agenda;
 mod commit;
 mod execute;
 mod listen;
+mod refusal;
 mod tick;
 mod unheard;
 mod upkeep;
@@ -223,6 +224,10 @@ impl Worker {
         lifecycle.stop.cancel();
         running.tasks.close();
         running.tasks.wait().await;
+        lifecycle
+            .abort
+            .run_until_cancelled(self.give_back_unheard_at_last(&mut running))
+            .await;
         drop(running);
         // The committer ends when the last sender is gone.
         let (committed, listened, kept_up) = tokio::join!(committer, listener, upkeep);

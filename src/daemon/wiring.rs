@@ -97,7 +97,8 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
     }
 }
 
-/// Names are for people; ownership is the lease token. The random part tells restarts apart.
+/// Ownership is the lease token. The name tells which leases may be one's own after an answer to a claim was lost, so
+/// no two processes ever have the same, not in containers either, which share host name and process id.
 fn replica_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {
@@ -105,8 +106,8 @@ fn replica_name() -> String {
         host => host,
     };
     format!(
-        "{host}:{}:{:04x}",
+        "{host}:{}:{:016x}",
         std::process::id(),
-        rand::random::<u16>()
+        rand::random::<u64>()
     )
 }

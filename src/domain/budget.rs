@@ -11,9 +11,9 @@ pub struct Budget {
     pub limit: f64,
 }
 
-/// The promised window, widened by what may lie between drawing a token and its request reaching the API:
-/// up to [`FRESH_FOR`] here, and as much again on the way.
-const WINDOW_SECONDS: f64 = 60.5;
+/// The promised window, widened by what may lie between drawing a token and its request reaching the API: up to
+/// [`FRESH_FOR`] until its answer is here, as much again until the call begins, and as much on the way.
+const WINDOW_SECONDS: f64 = 60.75;
 
 /// How long a drawn token may be used. A call that starts later gives its job back instead.
 pub const FRESH_FOR: std::time::Duration = std::time::Duration::from_millis(250);

@@ -131,7 +131,13 @@ impl ApiClient {
             ),
             CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
         };
-        let response = self.send(method, &path).await?;
+        // The one that is sent, whatever is read from the file meanwhile.
+        let key = self
+            .key
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let response = self.send(method, &path, key.clone()).await?;
         reach(Point::Head);
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -150,16 +156,15 @@ impl ApiClient {
             headers,
             body,
         };
-        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
         read_answer(received, id, &self.redactor, key.to_str().ok())
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response, Failure> {
-        let key = self
-            .key
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: HeaderValue,
+    ) -> Result<Response, Failure> {
         let mut request = self
             .http
             .request(method.clone(), format!("{}{path}", self.settings.base_url))

@@ -258,19 +258,21 @@ pub(super) async fn apply_words(
 }
 
 /// Hands the tokens of calls back that were never sent, of jobs whose leases are still to be ended, and the probe, if it
-/// was one of them. The bucket holds no more then than if they had not been drawn; the next claim cuts off what does
-/// not fit into it. A probe holds its account just as long as its own lease: any other time is another replica's
-/// probe, or another pause.
+/// was one of them. What the bucket has been refilled with since is not handed back once more: it may have been drawn
+/// again. A probe holds its account just as long as its own lease: any other time is another replica's probe, or
+/// another pause.
 pub(super) async fn give_back(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE feather.sync_accounts a
-         SET tokens = a.tokens + unsent.calls,
+         SET tokens = a.tokens + GREATEST(0, unsent.calls - a.requests_per_minute / 60.0
+                                             * EXTRACT(epoch FROM clock_timestamp() - unsent.started_at))::float8,
              paused_until = CASE WHEN a.pause_reason IS NOT NULL AND a.paused_until = unsent.lease_until THEN now()
                                  ELSE a.paused_until END
-         FROM (SELECT account, count(*) AS calls, max(lease_until) AS lease_until FROM feather.sync_jobs
+         FROM (SELECT account, count(*) AS calls, max(lease_until) AS lease_until, min(started_at) AS started_at
+               FROM feather.sync_jobs
                WHERE connection_id = ANY($1) GROUP BY account) AS unsent
          WHERE a.account = unsent.account",
         connection_ids

@@ -86,7 +86,11 @@ impl Db {
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
-        Pool::borrow(&self.pool).await
+        Pool::borrow(&self.pool).await.map_err(|error| match error {
+            // No statement has run: whatever it is, it is the server's trouble and no row's fault.
+            StoreError::Other(why) => StoreError::Unavailable(why),
+            error => error,
+        })
     }
 }
 

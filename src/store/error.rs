@@ -1,5 +1,6 @@
 //! What can go wrong with the database, by what one does about it.
 
+use sqlx::postgres::PgDatabaseError;
 use std::time::Duration;
 
 /// A turned-away transaction is tried again at once so often.
@@ -8,6 +9,9 @@ const QUICK_TRIES: u32 = 3;
 const WAITED: Duration = Duration::from_secs(3);
 /// How much of the server's words is kept: they may quote a value, and a value may be of any size.
 const MESSAGE_BYTES: usize = 1024;
+
+/// SQLSTATE `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
 
 /// A failed database operation.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub enum StoreError {
     /// Serialization failure, deadlock, lock timeout: the transaction may be tried again.
     #[error("the transaction was turned away: {0}")]
     Conflict(String),
+    /// Somebody held a row of it for longer than is waited for.
+    #[error("the transaction was turned away: {0}")]
+    RowLocked(String),
     /// The statement was cut off: it took longer than it may, or somebody cancelled it. A smaller one may get through.
     #[error("the statement was cut off: {0}")]
     CutOff(String),
@@ -61,7 +68,7 @@ impl StoreError {
             Self::NoDatabase(_) => "no_database",
             Self::Schema(_) => "schema",
             Self::Privilege(_) => "privilege",
-            Self::Conflict(_) | Self::CutOff(_) => "conflict",
+            Self::Conflict(_) | Self::RowLocked(_) | Self::CutOff(_) => "conflict",
             Self::Data(_) => "data",
             Self::Url(_) => "url",
             Self::Other(_) => "other",
@@ -91,7 +98,16 @@ impl StoreError {
                 | Self::ReadOnly(_)
                 | Self::Timeout(_)
                 | Self::Conflict(_)
+                | Self::RowLocked(_)
                 | Self::CutOff(_)
+        )
+    }
+
+    /// Whether it is a matter of this one operation, turned away or cut off, while others may get through.
+    pub fn is_in_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict(_) | Self::RowLocked(_) | Self::CutOff(_)
         )
     }
 
@@ -118,7 +134,18 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(error) => {
                 let message = error.message();
                 let message = message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned();
-                of_code(error.code().as_deref().unwrap_or_default(), message)
+                // Postgres names the row that it waited for; of a lock on a whole table it says nothing more.
+                let row = error
+                    .try_downcast_ref::<PgDatabaseError>()
+                    .is_some_and(|error| error.r#where().is_some());
+                match of_code(error.code().as_deref().unwrap_or_default(), message) {
+                    StoreError::Conflict(message)
+                        if row && error.code().as_deref() == Some(LOCK_TIMEOUT) =>
+                    {
+                        Self::RowLocked(message)
+                    }
+                    other => other,
+                }
             }
             sqlx::Error::Configuration(error) => Self::Url(error.to_string()),
             sqlx::Error::Io(error) => Self::Unavailable(of_io(&error)),
@@ -156,7 +183,7 @@ fn of_code(code: &str, message: String) -> StoreError {
         "42P01" | "42703" | "42883" | "3F000" => StoreError::Schema(message),
         "42501" => StoreError::Privilege(message),
         "25006" => StoreError::ReadOnly(message),
-        "55P03" => StoreError::Conflict(message),
+        LOCK_TIMEOUT => StoreError::Conflict(message),
         "57014" => StoreError::CutOff(message),
         _ => match code.get(..2) {
             Some("40") => StoreError::Conflict(message),

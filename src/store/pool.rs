@@ -181,7 +181,8 @@ impl Session {
     }
 
     pub(super) fn settle<T>(self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let Self { made, using } = self;
+        // Reversed at the end of the scope: the connection goes before its slot.
+        let Self { using, made } = self;
         match &result {
             Ok(_) => using.pool.give_back(made),
             // The others of this round have the same server and likely the same fate.

@@ -74,7 +74,7 @@ impl Db {
             ), pick AS MATERIALIZED (
                 SELECT r.id, r.connection_id, r.account, r.priority, r.run_at, r.requested_at
                 FROM feather.sync_requests r
-                WHERE r.id = ANY (ARRAY(SELECT id FROM newest UNION SELECT id FROM oldest UNION SELECT id FROM siblings))
+                WHERE r.id = ANY (ARRAY(SELECT id FROM oldest UNION SELECT id FROM siblings))
                 FOR UPDATE OF r SKIP LOCKED
             ), wanted AS MATERIALIZED (
                 SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS account, min(priority) AS priority,

@@ -31,7 +31,7 @@ pub struct VerifySettings {
     /// Most rows shown per invariant, at least 1.
     pub rows: usize,
     /// How late a lease may be ended, how long a session of ours may sit in a transaction (a lock twice as long), and
-    /// how far clocks may differ. Replicas look every 5 s, the server ends idle transactions after 15 s.
+    /// how far clocks may differ. Replicas look every 5 s, the server ends idle transactions after 5 s.
     pub patience: Duration,
     /// Pages of a table per statement, at least 1.
     pub pages: u32,

@@ -2,6 +2,7 @@
 
 use crate::domain::AccountName;
 use crate::domain::Budget;
+use crate::domain::budget::FRESH_FOR;
 use crate::feather::ApiClient;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,9 +11,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
-
-/// A claim that takes so much longer than twice the usual time was held up.
-const STALL: Duration = Duration::from_secs(1);
 
 /// What is configured of an account.
 #[derive(Clone, Debug)]
@@ -46,7 +44,7 @@ struct Recent {
     /// Why the key could not be read the last time.
     key_trouble: Option<String>,
     /// How long a claim usually takes.
-    claim_takes: Option<Duration>,
+    claim_takes: Duration,
     /// When calls went out in the last minute.
     sent: VecDeque<Instant>,
 }
@@ -117,13 +115,15 @@ impl Account {
     }
 
     /// When the tokens of a claim count as drawn: somewhere between question and answer. A usual delay moves all draws
-    /// alike and does no harm; one that is far beyond it is a stall, after which they no longer fit their window.
+    /// alike and does no harm; one that is beyond it is a stall, after which they no longer fit their window. A stall
+    /// is learned from only as far as it is tolerated, so that a database which has become slow is in the end usual.
     pub(super) fn drawn_at(&self, asked: Instant, answered: Instant) -> Instant {
         let took = answered.saturating_duration_since(asked);
         let mut recent = self.lock_recent();
-        let usual = recent.claim_takes.unwrap_or(took);
-        recent.claim_takes = Some((usual * 3 + took) / 4);
-        if took > usual * 2 + STALL {
+        let usual = recent.claim_takes;
+        let tolerated = usual * 2 + FRESH_FOR;
+        recent.claim_takes = (usual * 3 + took.min(tolerated)) / 4;
+        if took > tolerated {
             asked + usual
         } else {
             answered

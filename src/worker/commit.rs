@@ -13,7 +13,10 @@ use crate::worker::FIRST_WAIT;
 use crate::worker::LONGEST_WAIT;
 use crate::worker::Permits;
 use crate::worker::Worker;
+use crate::worker::refusal::Refusals;
+use crate::worker::refusal::Step;
 use crate::worker::waits::Waits;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -28,15 +31,8 @@ pub(super) enum Ended {
     Unstarted(Job, Permits),
 }
 
-/// What nobody has heard of may pass; so often it is the row's fault.
-const UNKNOWN_TRIES: u32 = 3;
 /// When it must end, waits are no longer than this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
-/// So often, alone, a row whose statement is cut off is at fault itself. One that has used up its time weighs more than
-/// one that somebody may have cancelled: twice is enough.
-const CUT_OFF_TRIES: u32 = 8;
-const CUT_OFF_WEIGHT: u32 = 4;
-const USED_UP: Duration = Duration::from_secs(20);
 /// A batch is full with so much of answers, too: a statement of their size takes many times as much memory, and must
 /// not take longer than a statement may.
 const BATCH_BYTES: usize = 16 << 20;
@@ -50,48 +46,42 @@ impl Worker {
         abort: CancellationToken,
     ) {
         while let Some(first) = ended.recv().await {
-            let (mut finished, mut unstarted, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut batch, mut unstarted, mut unused) = (Batch::default(), Vec::new(), Vec::new());
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(item) = next {
                 match item {
                     Ended::Finished(attempt, permit) => {
-                        let stored = attempt.verdict.stored.as_ref();
-                        bytes += stored.map_or(0, |stored| stored.snapshot.bytes);
-                        finished.push(*attempt);
-                        permits.push(permit);
+                        bytes += size(&attempt);
+                        batch.finished.push(*attempt);
+                        batch.permits.push(permit);
                     }
                     Ended::Unstarted(job, permit) => {
                         unstarted.push(job);
-                        permits.push(permit);
+                        unused.push(permit);
                     }
                 }
-                next = if permits.len() < self.settings.batch_size && bytes < BATCH_BYTES {
+                let gathered = batch.permits.len() + unused.len();
+                next = if gathered < self.settings.batch_size && bytes < BATCH_BYTES {
                     ended.try_recv().ok()
                 } else {
                     None
                 };
             }
-            let finished_jobs = finished.iter().map(|f| &f.job);
-            let tokens: Vec<_> = finished_jobs
-                .chain(&unstarted)
-                .map(|job| job.lease_token)
-                .collect();
             reach(Point::Gathered);
-            self.note_uncommitted(finished.len());
+            self.note_uncommitted(batch.finished.len());
             if !unstarted.is_empty() {
                 self.release(&unstarted, &abort).await;
+                drop(unused);
+                self.wake.notify_one();
             }
-            if !finished.is_empty() {
-                self.metrics
-                    .store_batch_jobs
-                    .observe(f64::from(u32::try_from(finished.len()).unwrap_or(u32::MAX)));
-                self.commit(finished, &abort).await;
+            if !batch.finished.is_empty() {
+                self.metrics.store_batch_jobs.observe(f64::from(
+                    u32::try_from(batch.finished.len()).unwrap_or(u32::MAX),
+                ));
+                self.commit(batch, &abort).await;
             }
             self.note_uncommitted(0);
-            self.let_go(&tokens);
-            drop(permits);
-            self.wake.notify_one();
         }
     }
 
@@ -100,18 +90,19 @@ impl Worker {
     async fn release(&self, unstarted: &[Job], abort: &CancellationToken) {
         const WHAT: &str = "give leases back";
         let mut tries = Tries::new(self, abort);
+        let mut refusals = Refusals::default();
         loop {
-            match self.db.release(unstarted).await {
-                Ok(()) => return self.note_success(WHAT),
-                Err(error) if !error.is_passing() && tries.failed >= UNKNOWN_TRIES => {
-                    tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
+            let error = match self.db.release(unstarted).await {
+                Ok(()) => {
+                    self.let_go(unstarted);
                     return self.note_success(WHAT);
                 }
-                Err(error) if tries.go_on(WHAT, &error).await => {}
-                Err(error) => {
-                    tracing::error!(jobs = unstarted.len(), %error, "stopping without having given leases back; they will run out");
-                    return;
-                }
+                Err(error) => error,
+            };
+            let step = refusals.judge(&error, 1, tries.took());
+            if step != Step::Again || !tries.go_on(WHAT, &error).await {
+                tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
+                return;
             }
         }
     }
@@ -122,29 +113,35 @@ impl Worker {
         progress.uncommitted = uncommitted;
     }
 
-    /// Commits a batch; where Postgres refuses a value or cannot cope, halves it until the poisoned row is alone.
-    async fn commit(&self, batch: Vec<Finished>, abort: &CancellationToken) {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            match self.commit_part(&part, abort).await {
-                Part::Committed | Part::GivenUp => {}
-                Part::Refused(_) if part.len() > 1 => {
-                    let rest = part.split_off(part.len() / 2);
-                    parts.push(rest);
-                    parts.push(part);
+    /// Commits a batch; where Postgres refuses a value or cannot cope, in ever smaller parts, until the poisoned row is
+    /// alone. Parts take turns, so that the others do not wait for it.
+    async fn commit(&self, batch: Batch, abort: &CancellationToken) {
+        let mut parts = VecDeque::from([batch]);
+        while let Some(mut part) = parts.pop_front() {
+            match self.commit_part(&part.finished, abort).await {
+                Part::Committed => {
+                    self.let_go(part.finished.iter().map(|finished| &finished.job));
+                    drop(part);
+                    self.wake.notify_one();
                 }
+                Part::TooMuch(step) => parts.extend(part.split(&step)),
                 Part::Refused(why) => {
-                    let Some(Finished { job, verdict, took }) = part.pop() else {
-                        continue;
-                    };
-                    let id = job.connection_id;
-                    if verdict.stored.is_none() {
-                        tracing::error!(connection.id = %id, error = why, "what became of {id} cannot be written down; its lease will run out");
-                        continue;
+                    part.finished.retain_mut(|Finished { job, verdict, .. }| {
+                        let id = job.connection_id;
+                        let has_answer = verdict.stored.is_some();
+                        if has_answer {
+                            *verdict = verdict::unstorable(verdict, why.clone());
+                        } else {
+                            tracing::error!(connection.id = %id, error = why, "what became of {id} cannot be written down; its lease will run out");
+                        }
+                        has_answer
+                    });
+                    if !part.finished.is_empty() {
+                        parts.push_back(part);
                     }
-                    let verdict = verdict::unstorable(&verdict, why);
-                    parts.push(vec![Finished { job, verdict, took }]);
                 }
+                // Held on to, so that nobody takes the lease for one whose call was never made.
+                Part::Left => {}
             }
         }
     }
@@ -154,9 +151,8 @@ impl Worker {
     async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
         const WHAT: &str = "commit";
         let mut tries = Tries::new(self, abort);
-        let (mut unknown, mut cut_off) = (0, 0);
+        let mut refusals = Refusals::default();
         loop {
-            let began = self.clock.now();
             let result = self
                 .db
                 .commit(part, &self.settings.name, self.settings.settle.deadline)
@@ -169,28 +165,18 @@ impl Worker {
                 }
                 Err(error) => error,
             };
-            match &error {
-                StoreError::Data(why) => return Part::Refused(why.clone()),
-                // Halving is trying again, and comes to an end: whoever is at fault does not hold up the others.
-                StoreError::Other(why) | StoreError::CutOff(why) if part.len() > 1 => {
-                    return Part::Refused(why.clone());
+            match refusals.judge(&error, part.len(), tries.took()) {
+                Step::Again => {}
+                step @ (Step::Halve | Step::PartLargest) => return Part::TooMuch(step),
+                Step::Blame(why) => return Part::Refused(why),
+                Step::Leave => {
+                    tracing::error!(jobs = part.len(), %error, "somebody holds the row; the lease will run out");
+                    return Part::Left;
                 }
-                StoreError::Other(why) if unknown >= UNKNOWN_TRIES => {
-                    return Part::Refused(why.clone());
-                }
-                StoreError::CutOff(why) => {
-                    let took = self.clock.now().saturating_duration_since(began);
-                    cut_off += if took < USED_UP { 1 } else { CUT_OFF_WEIGHT };
-                    if cut_off >= CUT_OFF_TRIES {
-                        return Part::Refused(why.clone());
-                    }
-                }
-                StoreError::Other(_) => unknown += 1,
-                _ => {}
             }
             if !tries.go_on(WHAT, &error).await {
                 tracing::error!(jobs = part.len(), %error, "stopping without having written down what calls came to; their leases will run out");
-                return Part::GivenUp;
+                return Part::Left;
             }
         }
     }
@@ -273,10 +259,41 @@ impl Worker {
 
 enum Part {
     Committed,
-    /// Postgres refuses a value of it, or it is more than a statement can do.
+    /// In parts it may get through, made like this.
+    TooMuch(Step),
+    /// Postgres refuses its one row.
     Refused(String),
-    /// The process stops and the database cannot be reached.
-    GivenUp,
+    /// It cannot be written now.
+    Left,
+}
+
+/// Attempts, and the slots that they free once they are written down.
+#[derive(Default)]
+struct Batch {
+    finished: Vec<Finished>,
+    permits: Vec<Permits>,
+}
+
+impl Batch {
+    fn split(mut self, step: &Step) -> [Self; 2] {
+        let at = if *step == Step::PartLargest {
+            self.finished.sort_by_key(size);
+            self.finished.len() - 1
+        } else {
+            self.finished.len() / 2
+        };
+        let rest = Self {
+            finished: self.finished.split_off(at),
+            // Slots are alike; which of them belongs to which does not matter.
+            permits: self.permits.split_off(at),
+        };
+        [self, rest]
+    }
+}
+
+fn size(finished: &Finished) -> usize {
+    let stored = finished.verdict.stored.as_ref();
+    stored.map_or(0, |stored| stored.snapshot.bytes)
 }
 
 /// The tries of one write-back.
@@ -301,11 +318,19 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// How long the try under way has lasted.
+    fn took(&self) -> Duration {
+        self.worker
+            .clock
+            .now()
+            .saturating_duration_since(self.began)
+    }
+
     /// Waits after a failed try. `false` when the process stops and has tried long enough.
     async fn go_on(&mut self, what: &'static str, error: &StoreError) -> bool {
         let worker = self.worker;
+        let took = self.took();
         let now = worker.clock.now();
-        let took = now.saturating_duration_since(self.began);
         self.failed += 1;
         if error.is_over_at_once(self.failed, took) {
             tokio::time::sleep(Duration::from_millis(20).mul_f64(worker.dice.roll())).await;

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Requests folded by one statement: some 20 ms of work, so that claims in between are not kept waiting.
+/// Requests taken in by one statement, and up to ten times as many for the same connections.
 const TAKE_IN: u32 = 1_000;
 /// While all slots are taken the inbox is looked into this often; claims alone come more often.
 const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
@@ -63,8 +63,11 @@ impl Worker {
         let began = self.clock.now();
         self.lock_progress().ticked_at = began;
         match self.try_tick(running).await {
-            Ok(tick) => {
-                self.note_success(WHAT);
+            Ok((tick, hindered)) => {
+                match hindered {
+                    None => self.note_success(WHAT),
+                    Some(error) => self.note_trouble(WHAT, &error),
+                }
                 running.waits.start_over();
                 running.failed = 0;
                 tick
@@ -84,7 +87,11 @@ impl Worker {
         }
     }
 
-    async fn try_tick(self: &Arc<Self>, running: &mut Running) -> Result<Tick, StoreError> {
+    /// With what keeps a part of it from being done, while the rest goes on.
+    async fn try_tick(
+        self: &Arc<Self>,
+        running: &mut Running,
+    ) -> Result<(Tick, Option<StoreError>), StoreError> {
         let mut tick = Tick {
             taken_in: 0,
             claimed: 0,
@@ -98,7 +105,7 @@ impl Worker {
             None => {
                 let taken = match self.db.take_in(TAKE_IN).await {
                     // Somebody's lock on the inbox keeps nobody from what is in the queue already.
-                    Err(error @ (StoreError::Conflict(_) | StoreError::CutOff(_))) => {
+                    Err(error) if error.is_in_the_way() => {
                         hindered = Some(error);
                         TakenIn::default()
                     }
@@ -106,7 +113,10 @@ impl Worker {
                 };
                 let looked = self.clock.now();
                 let took = looked.saturating_duration_since(now);
-                let rest = (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST);
+                let rest = match hindered {
+                    None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
+                    Some(_) => took * TAKE_IN_REST,
+                };
                 running.inbox_rests_until = Some(looked + rest);
                 tick.taken_in = taken.requests;
                 if taken.requests > 0 {
@@ -123,8 +133,17 @@ impl Worker {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for index in 0..self.accounts.len() {
             let account = &self.accounts[(first + index) % self.accounts.len()];
+            let asked_at = self.clock.now();
             let (claimed, again) = match self.claim(account, running).await {
                 Ok(done) => done,
+                // Nor does a lock on one account's row keep the others from theirs.
+                Err(error) if error.is_in_the_way() => {
+                    let now = self.clock.now();
+                    let rest = now.saturating_duration_since(asked_at) * TAKE_IN_REST;
+                    account.rest_until(now + rest.max(BUDGET_STEP));
+                    hindered = Some(error);
+                    (0, Again::After(rest.max(BUDGET_STEP)))
+                }
                 Err(error) => {
                     self.note_unheard(running, &error);
                     return Err(error);
@@ -137,7 +156,7 @@ impl Worker {
             let soonest = self.clock.now() + TAKE_IN_EVERY;
             running.inbox_rests_until = running.inbox_rests_until.max(Some(soonest));
         }
-        hindered.map_or(Ok(tick), Err)
+        Ok((tick, hindered))
     }
 
     async fn claim(

@@ -29,10 +29,12 @@ impl Worker {
             .extend(jobs.into_iter().map(|job| job.lease_token));
     }
 
-    /// They are written down, or never will be.
-    pub(super) fn let_go(&self, lease_tokens: &[Uuid]) {
+    /// They are written down or given back. What can be neither stays held on to: its lease has to run out.
+    pub(super) fn let_go<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
         let mut held = self.lock_held();
-        lease_tokens.iter().for_each(|token| _ = held.remove(token));
+        for job in jobs {
+            held.remove(&job.lease_token);
+        }
     }
 
     /// After a claim that failed: whether it has leased anything is not known.
@@ -66,6 +68,17 @@ impl Worker {
             ..unheard
         });
         Ok(())
+    }
+
+    /// The same before the end, without waiting for the next look.
+    pub(super) async fn give_back_unheard_at_last(&self, running: &mut Running) {
+        let Some(unheard) = &mut running.unheard else {
+            return;
+        };
+        unheard.look_at = self.clock.now();
+        if let Err(error) = self.give_back_unheard(running).await {
+            tracing::warn!(%error, "a claim was not heard of, and what it may have leased cannot be given back; its leases will run out");
+        }
     }
 
     fn lock_held(&self) -> MutexGuard<'_, HashSet<Uuid>> {

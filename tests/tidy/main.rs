@@ -6,6 +6,7 @@
 
 mod code;
 mod docs;
+mod evidence;
 mod source;
 
 use std::fs;
@@ -17,6 +18,7 @@ fn violations(root: &Path) -> Vec<String> {
     let files = files(root);
     let mut found = source::violations(root, &files);
     found.extend(docs::violations(root, &files));
+    found.extend(evidence::violations(root, &files));
     found
 }
 
