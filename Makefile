@@ -19,10 +19,10 @@ help:
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
-	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (about 7 minutes)'
+	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (some minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
-	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git'
+	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git, kill'
 	@echo 'make clean     remove what was built'
 
 setup:
@@ -34,9 +34,12 @@ demo: setup
 test: setup
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	@# No part of all targets, because `test = false`.
+	cargo clippy --test chaos --locked -- -D warnings
 	cargo test --locked
 
-chaos: setup
+chaos:
+	@FEATHER_SYNC_CHAOS=1 scripts/setup
 	@cargo test --quiet --locked --test chaos -- $(CHAOS_ARGS)
 
 # The release's revision may be missing: in a shallow clone, or in an export without git.
@@ -44,7 +47,7 @@ test-upgrade: setup
 	@last=$$(scripts/last-release) && code=0 || code=$$?; \
 	case $$code in \
 	  0) FEATHER_SYNC_LAST_RELEASE=$$last cargo test --locked --test it upgrade::side_by_side -- --include-ignored;; \
-	  3) echo 'test-upgrade: passed over. The schema and the statements of the last release are tested by `make test`';; \
+	  3) echo 'test-upgrade: NOT RUN: the program of the last release cannot be had (see above). `make test` tests its schema and statements';; \
 	  *) exit $$code;; \
 	esac
 

@@ -124,6 +124,8 @@ pub struct Running {
     lifecycle: Lifecycle,
     /// The inbox is left alone until then.
     inbox_rests_until: Option<Instant>,
+    /// What was in the way of a claim or a look into the inbox is not tried before.
+    hindered_until: Option<Instant>,
     /// Between ticks that fail, and how many have failed in a row.
     waits: Waits,
     failed: u32,
@@ -210,6 +212,7 @@ impl Worker {
             ended,
             lifecycle: lifecycle.clone(),
             inbox_rests_until: None,
+            hindered_until: None,
             waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
             failed: 0,
             unheard: None,

@@ -93,7 +93,7 @@ impl Database {
             let job = reading::job(id, Phase::Finalize);
             let text = String::from_utf8_lossy(HEALTHY).replace(&CONNECTION.to_string(), &id.to_string());
             let received = reading::received(text.as_bytes()).unwrap();
-            let answer = read_answer(received, id, &Default::default());
+            let answer = read_answer(received, id, &Default::default(), None);
             finished(&job, reading::judged(&job, answer))
         });
         let ill = finished(&reading::job(CONNECTION, Phase::Finalize), verdict);

@@ -137,7 +137,8 @@ impl From<sqlx::Error> for StoreError {
                 // Postgres names the row that it waited for; of a lock on a whole table it says nothing more.
                 let row = error
                     .try_downcast_ref::<PgDatabaseError>()
-                    .is_some_and(|error| error.r#where().is_some());
+                    .and_then(PgDatabaseError::r#where)
+                    .is_some_and(names_a_row);
                 match of_code(error.code().as_deref().unwrap_or_default(), message) {
                     StoreError::Conflict(message)
                         if row && error.code().as_deref() == Some(LOCK_TIMEOUT) =>
@@ -175,6 +176,17 @@ fn of_io(error: &std::io::Error) -> String {
     }
 }
 
+/// Whether a context tells of a row by its place, `(block,line)`, in whatever language.
+fn names_a_row(context: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    context.split('(').skip(1).any(|rest| {
+        let place = rest.split(')').next().unwrap_or_default();
+        place
+            .split_once(',')
+            .is_some_and(|(block, line)| is_number(block) && is_number(line))
+    })
+}
+
 /// Classifies an SQLSTATE (PostgreSQL, appendix A).
 fn of_code(code: &str, message: String) -> StoreError {
     match code {
@@ -201,6 +213,23 @@ fn of_code(code: &str, message: String) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_was_waited_for_is_told_from_a_table() {
+        for context in [
+            "while updating tuple (0,1) in relation \"sync_jobs\"",
+            "beim Sperren von Tupel (17,3) in Relation »x«",
+        ] {
+            assert!(names_a_row(context), "{context}");
+        }
+        for context in [
+            "",
+            "PL/pgSQL function trip(a,b) line 3 at RAISE",
+            "SQL function f(1)",
+        ] {
+            assert!(!names_a_row(context), "{context}");
+        }
+    }
 
     #[test]
     fn every_sqlstate_leads_to_what_one_does_about_it() {

@@ -65,6 +65,8 @@ impl Worker {
         match self.try_tick(running).await {
             Ok((tick, hindered)) => {
                 match hindered {
+                    // While what was in the way rests, nobody knows.
+                    None if running.hindered_until.is_some_and(|until| until > began) => {}
                     None => self.note_success(WHAT),
                     Some(error) => self.note_trouble(WHAT, &error),
                 }
@@ -98,7 +100,7 @@ impl Worker {
             again: Again::Idle,
         };
         self.give_back_unheard(running).await?;
-        let mut hindered = None;
+        let (mut hindered, mut looked_in) = (None, None);
         let now = self.clock.now();
         match running.inbox_rests_until.filter(|until| *until > now) {
             Some(until) => tick.again = Again::After(until - now),
@@ -115,9 +117,13 @@ impl Worker {
                 let took = looked.saturating_duration_since(now);
                 let rest = match hindered {
                     None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
-                    Some(_) => took * TAKE_IN_REST,
+                    Some(_) => (took * TAKE_IN_REST).max(BUDGET_STEP),
                 };
+                if hindered.is_some() {
+                    running.hindered_until = Some(looked + rest);
+                }
                 running.inbox_rests_until = Some(looked + rest);
+                looked_in = Some(looked);
                 tick.taken_in = taken.requests;
                 if taken.requests > 0 {
                     reach(Point::TakenIn);
@@ -140,9 +146,11 @@ impl Worker {
                 Err(error) if error.is_in_the_way() => {
                     let now = self.clock.now();
                     let rest = now.saturating_duration_since(asked_at) * TAKE_IN_REST;
-                    account.rest_until(now + rest.max(BUDGET_STEP));
+                    let rest = rest.max(BUDGET_STEP);
+                    account.rest_until(now + rest);
+                    running.hindered_until = running.hindered_until.max(Some(now + rest));
                     hindered = Some(error);
-                    (0, Again::After(rest.max(BUDGET_STEP)))
+                    (0, Again::After(rest))
                 }
                 Err(error) => {
                     self.note_unheard(running, &error);
@@ -152,8 +160,11 @@ impl Worker {
             tick.claimed += claimed;
             tick.again = tick.again.min(again);
         }
-        if self.slots.available_permits() == 0 {
-            let soonest = self.clock.now() + TAKE_IN_EVERY;
+        // Counted from the look, not from now: ticks come faster than that, and would put the next look off for ever.
+        if let Some(looked) = looked_in
+            && self.slots.available_permits() == 0
+        {
+            let soonest = looked + TAKE_IN_EVERY;
             running.inbox_rests_until = running.inbox_rests_until.max(Some(soonest));
         }
         Ok((tick, hindered))

@@ -117,7 +117,7 @@ pub(crate) async fn nothing_lost(stage: &Stage) {
     let (forgotten, found) = (number(stage, forgotten).await, texts(stage, sql).await);
     stage
         .report
-        .check("connections forgotten and left so", forgotten, found);
+        .check_those_there_are("connections forgotten and left so", forgotten, found);
 
     let tried = stage.ledger.taken_back.lock().unwrap().clone();
     let tried: BTreeSet<Uuid> = tried.into_iter().map(|(id, ..)| id).collect();
@@ -131,7 +131,7 @@ pub(crate) async fn nothing_lost(stage: &Stage) {
         .collect();
     stage
         .report
-        .check("taken back by somebody", recorded.len() as u64, odd);
+        .check_those_there_are("taken back by somebody", recorded.len() as u64, odd);
 }
 
 /// What is stored is the truth where the last thing that happened to a connection was a sync without a fault.

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The backlog that producers leave behind, through a budget that binds, on a machine that is busy.
+/// The backlog that producers leave behind, through a budget that binds, on a machine that is busy; and as long again
+/// as the run, in which the backlog grew.
 const DRAIN: Duration = Duration::from_secs(240);
 
 pub(crate) fn of_run(options: &Options, seed: u64) -> ExitCode {
@@ -58,7 +59,8 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
     go_wrong(&stage, lanes, options.lasts()).await;
     stage.heal().await;
     stage.report.say("nothing goes wrong from here on");
-    if let Some(drained) = check::drain(&stage, DRAIN).await {
+    let deadline = DRAIN + options.lasts();
+    if let Some(drained) = check::drain(&stage, deadline).await {
         stage
             .report
             .seconds("time to drain after the last fault", drained);
@@ -68,7 +70,7 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
         check::equal_so_far(&stage).await;
         check::verify(&stage).await;
         check::ask_for_all(&stage).await;
-        if let Some(drained) = check::drain(&stage, DRAIN).await {
+        if let Some(drained) = check::drain(&stage, deadline).await {
             stage
                 .report
                 .seconds("time to sync everything once more", drained);
@@ -89,6 +91,12 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
     check::verify(&stage).await;
     stage.report.print(seed);
     let well = stage.report.well();
+    if !well {
+        for replica in &stage.replicas {
+            println!("replica {}, at the end of its log", replica.number);
+            println!("{}", replica.end_of_log());
+        }
+    }
     if !well || options.keep {
         keep(&stage);
     }

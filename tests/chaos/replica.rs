@@ -3,6 +3,7 @@
 use crate::proxy::Proxy;
 use crate::report::Report;
 use std::collections::BTreeMap;
+use std::fs;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,6 +21,9 @@ use tokio::net::TcpStream;
 
 /// A stop takes `shutdown_grace` and little more; the rest is for a machine that is busy.
 const STOP: Duration = Duration::from_secs(30);
+
+/// Lines of log that a failed run prints of each replica.
+const LAST_LINES: usize = 30;
 
 pub(crate) struct Replica {
     pub(crate) number: usize,
@@ -134,6 +138,14 @@ impl Replica {
             report.wrong(format!("replica {} ended by itself: {status}", self.number));
             self.start();
         }
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn end_of_log(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// What `/readyz` answers.

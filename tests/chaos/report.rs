@@ -57,8 +57,21 @@ impl Report {
         self.wrong.lock().unwrap().push(what);
     }
 
-    /// A check that looked at so many things, and what it found.
+    /// A check that looked at so many things, and what it found. One that looked at nothing says nothing.
     pub(crate) fn check(&self, what: &'static str, looked_at: u64, found: Vec<String>) {
+        if looked_at == 0 {
+            self.wrong(format!("{what}: there was nothing to look at"));
+        }
+        self.check_those_there_are(what, looked_at, found);
+    }
+
+    /// The same of what a run need not have.
+    pub(crate) fn check_those_there_are(
+        &self,
+        what: &'static str,
+        looked_at: u64,
+        found: Vec<String>,
+    ) {
         self.checks.lock().unwrap().push((what, looked_at));
         let (shown, number) = (12, found.len());
         for found in found.into_iter().take(shown) {

@@ -94,7 +94,7 @@ async fn the_budget_of_an_account_holds_over_all_replicas() {
     world.set("FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE", "60");
     world.enqueue(&ids(60)).await;
     let replicas = [world.start(), world.start(), world.start()];
-    world.sim.wait_for_calls(4).await;
+    world.called(4).await;
     for replica in replicas {
         replica.stop().await;
     }
@@ -215,7 +215,7 @@ async fn a_stalled_worker_that_lost_its_lease_writes_nothing() {
     let gate = world.sim.hold();
     world.enqueue(&[id]).await;
     let replica = world.start();
-    world.sim.wait_for_calls(1).await;
+    world.called(1).await;
     // As if another replica had expired the lease and claimed it anew.
     world.execute("UPDATE feather.sync_jobs SET lease_token = gen_random_uuid(), worker = 'another', lease_until = now() + interval '1 hour'").await;
     gate.release();

@@ -11,6 +11,7 @@
 
 mod admin;
 mod backlog;
+mod descriptors;
 mod fleet;
 mod killed;
 mod main_job;

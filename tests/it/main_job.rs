@@ -57,7 +57,7 @@ async fn a_success_tells_that_every_request_committed_before_it_began_is_served(
     let gate = world.sim.hold();
     world.enqueue(&[id]).await;
     let replica = world.start();
-    world.sim.wait_for_calls(1).await;
+    world.called(1).await;
     // Committed while the call is out: this one is not served by it.
     world.enqueue(&[id]).await;
     let late: chrono::DateTime<chrono::Utc> = world

@@ -112,7 +112,7 @@ async fn requests_during_a_sync_cause_exactly_one_more_afterwards() {
     let gate = world.sim.hold();
     world.enqueue(&[id]).await;
     let replica = world.start();
-    world.sim.wait_for_calls(1).await;
+    world.called(1).await;
     world.enqueue(&[id, id, id]).await;
     gate.release();
     world.until("SELECT NOT EXISTS (SELECT FROM feather.sync_requests) AND NOT EXISTS (SELECT FROM feather.sync_jobs)").await;

@@ -10,7 +10,7 @@ async fn a_stop_lets_calls_under_way_finish_and_begins_no_new_ones() {
     let gate = world.sim.hold();
     world.enqueue(&ids(20)).await;
     let replica = world.start();
-    world.sim.wait_for_calls(3).await;
+    world.called(3).await;
     let stopping = tokio::spawn({
         let lifecycle = replica.lifecycle.clone();
         async move {
@@ -39,7 +39,7 @@ async fn calls_that_outlast_the_grace_are_released_on_record_without_burning_an_
     let gate = world.sim.hold();
     world.enqueue(&[id]).await;
     let replica = world.start();
-    world.sim.wait_for_calls(1).await;
+    world.called(1).await;
     replica.stop().await;
     let left: (String, i32, bool) = world
         .row("SELECT state, attempt, run_at <= now() FROM feather.sync_jobs")

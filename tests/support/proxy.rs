@@ -3,7 +3,6 @@
 //!
 //! Included where it is needed by `#[path = "../support/proxy.rs"] mod proxy;`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -25,6 +24,11 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
+
+mod trap;
+
+pub(crate) use trap::Moment;
+use trap::Traps;
 
 /// COMMIT as a simple query of Postgres' protocol, as sqlx and psql send it.
 pub(crate) const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
@@ -50,24 +54,6 @@ pub(crate) enum Traffic {
     Delay(Duration),
     /// New connections are refused; open ones go on.
     Refuse,
-}
-
-/// Cuts a connection where its client sends `pattern`.
-#[derive(Clone, Debug)]
-pub(crate) struct Trap {
-    pub(crate) pattern: Vec<u8>,
-    pub(crate) moment: Moment,
-    /// How many connections it cuts before it is used up.
-    pub(crate) times: u32,
-}
-
-/// When a trap cuts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// The server never gets the pattern.
-    BeforeServer,
-    /// The server gets it and answers, and the client never hears of it.
-    BeforeAnswer,
 }
 
 /// Counts since the start.
@@ -101,7 +87,7 @@ struct Shared {
     traffic: watch::Sender<Traffic>,
     /// Moves with every cut.
     cuts: watch::Sender<u64>,
-    traps: Mutex<VecDeque<Trap>>,
+    traps: Mutex<Traps>,
     stats: Mutex<Stats>,
 }
 
@@ -158,11 +144,7 @@ impl Proxy {
 
     /// Sets a trap, beside those that are set; the oldest that fits springs.
     pub(crate) fn set_trap(&self, pattern: &[u8], moment: Moment, times: u32) {
-        lock(&self.shared.traps).push_back(Trap {
-            pattern: pattern.to_vec(),
-            moment,
-            times,
-        });
+        lock(&self.shared.traps).set(pattern, moment, times);
     }
 
     /// Takes all traps away.
@@ -314,7 +296,7 @@ impl Shared {
                 Err(_) => return End::Broken,
             };
             seen.extend_from_slice(piece);
-            let moment = self.spring(&mut seen);
+            let moment = lock(&self.traps).spring(&mut seen);
             if moment == Some(Moment::BeforeServer) {
                 return End::Trapped;
             }
@@ -353,28 +335,6 @@ impl Shared {
             }
             self.count(|stats| stats.to_client += piece.len() as u64);
         }
-    }
-
-    /// Springs the oldest trap whose pattern is in `seen`, and forgets what no pattern can begin in.
-    fn spring(&self, seen: &mut Vec<u8>) -> Option<Moment> {
-        let mut traps = lock(&self.traps);
-        let longest = traps.iter().map(|trap| trap.pattern.len()).max();
-        let sprung = traps.iter().position(|trap| {
-            let mut windows = seen.windows(trap.pattern.len());
-            windows.any(|window| window == trap.pattern)
-        });
-        let moment = sprung.map(|place| {
-            let trap = &mut traps[place];
-            let moment = trap.moment;
-            trap.times -= 1;
-            if trap.times == 0 {
-                traps.remove(place);
-            }
-            moment
-        });
-        let kept = longest.unwrap_or(1) - 1;
-        seen.drain(..seen.len().saturating_sub(kept));
-        moment
     }
 
     /// Returns when the next piece may go on.

@@ -1,6 +1,7 @@
 //! Floods of requests in one INSERT, against a real process.
 
 use crate::world::World;
+use crate::world::ids;
 use feather_sync::sim::Scenario;
 use std::fs;
 use std::process::Child;
@@ -107,7 +108,7 @@ async fn fresh_beside_a_flood(requests: u64) {
     let (begun, before) = (Instant::now(), attempts(&world).await);
     world
         .until(&format!(
-            "SELECT count(*) > {before} + 500 FROM feather.sync_attempts"
+            "SELECT count(*) > {before} + 500 OR (SELECT count(*) = 0 FROM feather.sync_jobs) FROM feather.sync_attempts"
         ))
         .await;
     let after = (attempts(&world).await - before) / begun.elapsed().as_secs_f64();
@@ -129,6 +130,31 @@ async fn fresh_requests_overtake_a_backlog_that_is_being_taken_in() {
 #[ignore = "minutes long: make soak"]
 async fn fresh_requests_overtake_a_million_that_are_being_taken_in() {
     fresh_beside_a_flood(1_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_urgent_request_is_taken_in_while_every_slot_is_busy() {
+    let mut world = World::with(Scenario::from_toml("tools = 0\nlatency = \"5ms\"").unwrap()).await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "3");
+    world.enqueue(&ids(3_000)).await;
+    let replica = world.start();
+    world
+        .until("SELECT count(*) > 50 FROM feather.sync_attempts")
+        .await;
+    let urgent = Uuid::from_u128(0xffff_ffff_0000_4000_8000_0000_0000_0000);
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue('{urgent}', priority => -5)"
+        ))
+        .await;
+    world
+        .until(&format!(
+            "SELECT EXISTS (SELECT FROM feather.connections WHERE id = '{urgent}')"
+        ))
+        .await;
+    let before = attempts(&world).await;
+    assert!(before < 1_500.0, "it came after {before} of 3,000 others");
+    replica.stop().await;
 }
 
 /// Requests for one connection over and over, and one for another.

@@ -114,7 +114,7 @@ async fn three_replicas_use_a_strict_limit_and_never_exceed_it_in_any_minute() {
         let bystander = Bystander::watch(world.pool.clone());
         let replicas = [world.start(), world.start(), world.start()];
         // 75 seconds' worth.
-        world.sim.wait_for_calls(LIMIT as u64 * 75 / 60).await;
+        world.called(LIMIT as u64 * 75 / 60).await;
         for replica in replicas {
             replica.stop().await;
         }
@@ -157,16 +157,16 @@ async fn a_fleet_that_grows_and_is_killed_keeps_to_the_budget_and_uses_it_again(
         (160, true),
         (200, true),
     ] {
-        world.sim.wait_for_calls(calls).await;
+        world.called(calls).await;
         if killed {
             // With calls under way, and tokens drawn for others that will never be made.
             fleet.remove(0).kill();
         }
         fleet.push(Process::start(&world));
     }
-    world.sim.wait_for_calls(250).await;
+    world.called(250).await;
     let again_from = world.sim.calls().len();
-    world.sim.wait_for_calls(again_from as u64 + 80).await;
+    world.called(again_from as u64 + 80).await;
     world
         .until("SELECT count(*) = 400 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'")
         .await;
@@ -194,7 +194,7 @@ async fn while_replicas_are_configured_differently_the_last_word_or_the_smaller_
     world.set(RATE, "60000");
     let gate = world.sim.hold();
     let old = world.start();
-    world.sim.wait_for_calls(1).await;
+    world.called(1).await;
     world.set(RATE, "120");
     let new = world.start();
     world
@@ -202,7 +202,7 @@ async fn while_replicas_are_configured_differently_the_last_word_or_the_smaller_
         .await;
     let from = world.sim.calls().len();
     gate.release();
-    world.sim.wait_for_calls(from as u64 + 6).await;
+    world.called(from as u64 + 6).await;
     old.stop().await;
     new.stop().await;
     // Those that the old one had claimed before are made up for by nobody.
@@ -242,6 +242,9 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
     let db = Db::new(&settings).unwrap();
     world.enqueue(&ids(5)).await;
     db.take_in(10).await.unwrap();
+    world
+        .execute("UPDATE feather.sync_accounts SET requests_per_minute = 1")
+        .await;
     let account = AccountName::from("default".to_owned());
     // One token a minute.
     let request = ClaimRequest {

@@ -116,7 +116,7 @@ async fn a_key_replaced_after_it_was_revoked_is_found_by_the_next_probe_and_by_e
     let ids = ids(120);
     let gate = world.sim.hold();
     world.enqueue(&ids).await;
-    world.sim.wait_for_calls(12).await;
+    world.called(12).await;
     world.sim.set_keys(Some(vec![NEW.into()]));
     gate.release();
     world

@@ -92,7 +92,7 @@ async fn a_slowed_account_draws_its_part_of_the_budget_and_all_of_it_when_it_has
         .execute("UPDATE feather.sync_accounts SET pace = 0.1, pace_at = now(), tokens = 0")
         .await;
     world.enqueue(&ids(500)).await;
-    world.sim.wait_for_calls(10).await;
+    world.called(10).await;
     let slow = world.sim.calls();
     keeps_to(&slow, Budget::per_minute(1_200).at_pace(0.1));
     let took = slow[9].at_ms - slow[0].at_ms;
@@ -102,7 +102,7 @@ async fn a_slowed_account_draws_its_part_of_the_budget_and_all_of_it_when_it_has
         .execute("UPDATE feather.sync_accounts SET pace_at = now() - interval '90 minutes'; NOTIFY feather_sync")
         .await;
     let from = world.sim.calls().len();
-    world.sim.wait_for_calls(from as u64 + 100).await;
+    world.called(from as u64 + 100).await;
     let fast = world.sim.calls();
     let took = fast[from + 99].at_ms - fast[from].at_ms;
     assert!(took < 15_000, "100 calls at 20 a second took {took} ms");

@@ -3,7 +3,6 @@
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
-use crate::killed::called;
 use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
@@ -52,6 +51,8 @@ async fn a_worker_stopped_past_its_lease_writes_nothing_when_it_goes_on() {
         World::with(Scenario::from_toml("tools = 2\nlatency = \"200ms\"").unwrap()).await;
     short_leases(&mut world);
     let ids = ids(16);
+    // So that nothing can be done before it is stopped.
+    let gate = world.sim.hold();
     let frozen = Process::start(&world);
     world
         .until("SELECT count(*) = 1 FROM feather.sync_replicas")
@@ -61,6 +62,7 @@ async fn a_worker_stopped_past_its_lease_writes_nothing_when_it_goes_on() {
         .until("SELECT count(*) > 0 FROM feather.sync_jobs WHERE state = 'running'")
         .await;
     frozen.signal("STOP");
+    gate.release();
     let other = Process::start(&world);
     world.until("SELECT count(*) = 16 FROM feather.sync_status WHERE last_outcome = 'synced' AND state = 'idle'").await;
     let before: i64 = world
@@ -75,6 +77,10 @@ async fn a_worker_stopped_past_its_lease_writes_nothing_when_it_goes_on() {
         .value("SELECT count(*) FROM feather.sync_attempts")
         .await;
     assert_eq!(before, after);
+    let crashed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert!(crashed > 0, "no lease was taken over");
     drop(other);
 }
 
@@ -104,7 +110,7 @@ async fn killed_with_calls_sent(replicas: usize) {
     let world = &books.world;
     let gate = world.sim.hold();
     let killed = Process::start(world);
-    called(world, 12).await;
+    world.called(12).await;
     let healthy = (replicas > 1).then(|| Process::start(world));
     killed.signal("KILL");
     drop(killed);

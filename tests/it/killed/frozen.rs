@@ -3,7 +3,6 @@
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
-use crate::killed::called;
 use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
@@ -88,8 +87,10 @@ async fn fenced(point: Point) {
         Point::BeforeSend
         | Point::Head
         | Point::Answered
+        | Point::Gathered
         | Point::Locked
         | Point::ConnectionsWritten
+        | Point::Recorded
         | Point::BeforeCommit => {
             assert!(taken_over > 0);
             frozen
@@ -97,7 +98,16 @@ async fn fenced(point: Point) {
                 .await;
         }
         Point::Claimed => assert!(taken_over > 0),
-        _ => {}
+        // All is written down, or nobody is frozen there.
+        Point::Committed
+        | Point::TakenIn
+        | Point::BeforeClaim
+        | Point::Releasing
+        | Point::Released
+        | Point::Expiring
+        | Point::Expired
+        | Point::Stopping
+        | Point::Drained => {}
     }
     frozen.terminate().await;
     assert_eq!(world.value::<String>(STORED).await, before);
@@ -132,7 +142,7 @@ async fn a_replica_that_was_frozen_with_an_accounts_probe_does_not_hand_back_the
     world.set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "50s");
     let other = Process::start(&world);
     // The refused call, then the other replica's probe.
-    called(&world, 2).await;
+    world.called(2).await;
     let probe =
         "SELECT paused_until::text FROM feather.sync_accounts WHERE pause_reason = 'rate_limited'";
     let before: String = world.value(probe).await;

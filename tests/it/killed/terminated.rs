@@ -3,19 +3,20 @@
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
-use crate::killed::called;
-use crate::killed::relay::Line;
-use crate::killed::relay::Relay;
 use crate::killed::short_leases;
+use crate::proxy::Proxy;
+use crate::proxy::Target;
+use crate::proxy::Traffic;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::failpoint::Point;
+use feather_sync::local_postgres::LocalPostgres;
 use std::time::Duration;
 use std::time::Instant;
 
 const GRACE: Duration = Duration::from_secs(4);
 /// A process takes a moment to end, too.
-const MOMENT: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_secs(3);
 
 macro_rules! terminated {
     ($($name:ident: $point:ident,)+) => {
@@ -88,7 +89,7 @@ async fn sigterm_while_the_api_hangs_ends_within_the_grace_and_puts_the_calls_on
     let gate = world.sim.hold();
     world.enqueue(&ids(8)).await;
     let mut process = Process::start(&world);
-    called(&world, 8).await;
+    world.called(8).await;
     process.signal("TERM");
     ends_in_time(&mut process).await;
     assert_eq!(world.value::<i64>(BURNED).await, 0);
@@ -109,7 +110,7 @@ async fn a_second_sigterm_abandons_the_calls_at_once() {
     let gate = world.sim.hold();
     world.enqueue(&ids(3)).await;
     let mut process = Process::start(&world);
-    called(&world, 3).await;
+    world.called(3).await;
     process.signal("TERM");
     process.until_log("stopping: no new work is begun").await;
     process.signal("TERM");
@@ -122,32 +123,43 @@ async fn a_second_sigterm_abandons_the_calls_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_while_the_database_is_gone_ends_within_the_grace_and_leaves_the_rest_to_leases() {
-    without_a_database(Line::Gone).await;
+    without_a_database(Traffic::Refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_while_the_database_is_silent_ends_within_the_grace_and_leaves_the_rest_to_leases()
 {
-    without_a_database(Line::Silent).await;
+    without_a_database(Traffic::Silent).await;
 }
 
-async fn without_a_database(line: Line) {
+async fn without_a_database(trouble: Traffic) {
     let mut books = Books::open().await;
-    let relay = Relay::start().await;
+    let cluster = LocalPostgres::shared().unwrap();
+    let socket = cluster.socket_dir().join(".s.PGSQL.5432");
+    let proxy = Proxy::start(Target::Unix(socket)).await.unwrap();
     let direct = books.world.env()["DATABASE_URL"].clone();
-    books.world.set("DATABASE_URL", &relay.url(&direct));
+    let database: String = books.world.value("SELECT current_database()::text").await;
+    let url = format!(
+        "postgres://postgres@{}/{database}?sslmode=disable",
+        proxy.address()
+    );
+    books.world.set("DATABASE_URL", &url);
     books
         .world
         .set("FEATHER_SYNC__WORKER__SHUTDOWN_GRACE", "4s");
     let gate = books.world.sim.hold();
     let mut process = Process::start(&books.world);
-    called(&books.world, 12).await;
-    relay.set(line);
+    books.world.called(12).await;
+    proxy.set(trouble);
+    if trouble == Traffic::Refuse {
+        proxy.cut();
+    }
     gate.release();
     process.signal("TERM");
     ends_in_time(&mut process).await;
 
-    relay.set(Line::Gone);
+    // What was held back never arrives.
+    proxy.cut();
     books.world.set("DATABASE_URL", &direct);
     short_leases(&mut books.world);
     let world = &books.world;

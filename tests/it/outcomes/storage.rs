@@ -38,7 +38,7 @@ async fn a_row_that_postgres_refuses_is_dead_alone_and_its_batch_goes_on() {
     let gate = world.sim.hold();
     world.enqueue(&ids).await;
     let replica = world.start();
-    world.sim.wait_for_calls(31).await;
+    world.called(31).await;
     gate.release();
     world
         .until("SELECT count(*) >= 31 FROM feather.sync_attempts")
@@ -112,7 +112,7 @@ async fn a_row_that_postgres_cannot_cope_with_is_dead_alone_too_and_its_neighbou
     let gate = world.sim.hold();
     world.enqueue(&ids).await;
     let replica = world.start();
-    world.sim.wait_for_calls(32).await;
+    world.called(32).await;
     gate.release();
     world
         .until("SELECT count(*) = 4 AND bool_and(state = 'dead') FROM feather.sync_jobs")

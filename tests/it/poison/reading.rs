@@ -23,7 +23,7 @@ use uuid::Uuid;
 /// The connection that the files of the corpus are about.
 pub const CONNECTION: Uuid = Uuid::from_u128(0x3c90_c3cc_0d44_4b50_8888_8dd2_5736_052a);
 
-/// An API key that the files of the corpus name.
+/// The API key of the calls, which files of the corpus name: long enough to be blanked in what is stored.
 pub const KEY: &str = "fth_live_0123456789abcdef";
 
 /// Status line, headers and body of an HTTP response as it is on the wire; `None` where the head is not one.
@@ -48,7 +48,7 @@ pub fn received(bytes: &[u8]) -> Option<Received> {
 pub fn read(received: Received) -> Result<Answer, Failure> {
     let redactor = Redactor::default();
     redactor.learn(&KEY.into());
-    read_answer(received, CONNECTION, &redactor, None)
+    read_answer(received, CONNECTION, &redactor, Some(KEY))
 }
 
 pub fn retry_policy() -> RetryPolicy {
@@ -139,7 +139,8 @@ pub fn check(received: Received) -> Verdict {
     verdict
 }
 
-/// Of what Postgres will hold, nothing is longer than it came, and nothing is beyond what its types hold.
+/// Of what Postgres will hold, nothing is longer than it came, nothing is beyond what its types hold, and nothing is
+/// the key.
 fn check_snapshot(snapshot: &ConnectionSnapshot, length: usize) {
     assert_eq!(snapshot.id, CONNECTION);
     let mut texts = vec![
@@ -180,6 +181,7 @@ fn check_snapshot(snapshot: &ConnectionSnapshot, length: usize) {
     }
     for text in texts {
         assert!(!text.contains('\0'), "a NUL gets through: {text:?}");
+        assert!(!text.contains(KEY), "the key gets through: {text:?}");
         assert!(text.len() <= length);
     }
     for time in times {
@@ -193,6 +195,7 @@ fn check_snapshot(snapshot: &ConnectionSnapshot, length: usize) {
     assert!(snapshot.warnings.len() <= 33, "{}", snapshot.warnings.len());
     for warning in warnings {
         assert!(warning.field.len() <= 300 && !warning.field.contains('\0'));
+        assert!(!warning.field.contains(KEY), "the key is in a warning");
     }
     let tools = snapshot.tools.as_deref().unwrap_or_default();
     assert!(tools.windows(2).all(|pair| pair[0].id < pair[1].id));

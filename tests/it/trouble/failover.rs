@@ -66,11 +66,13 @@ async fn work_follows_the_primary_and_nothing_that_was_replicated_is_lost() {
     std::os::unix::fs::chown(&signal, Some(owner.uid()), Some(owner.gid())).unwrap();
     scene.postgres.start_again().unwrap();
 
-    scene.world.pool = sqlx::PgPool::connect(&standby.url("app")).await.unwrap();
+    scene.world.moved_to(&standby.url("app")).await;
     scene.synced_at_once(&ids).await;
     scene.is_ready().await;
     replica.stop().await;
-    drop(standby_proxy);
+    // A world looks at its database once more: it goes before the server does.
+    drop(scene);
+    drop((standby_proxy, standby));
 }
 
 #[tokio::test(flavor = "multi_thread")]

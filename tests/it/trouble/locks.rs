@@ -131,3 +131,46 @@ async fn a_lock_on_the_inbox_keeps_nobody_from_what_is_in_the_queue() {
     scene.synced_at_once(&ids).await;
     replica.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_holds_is_left_to_its_lease_and_stops_no_other() {
+    let mut scene = Scene::new(&[]).await;
+    // Longer than it takes to find the row, by halves that wait 10 s each.
+    scene.world.set("FEATHER_SYNC__WORKER__LEASE", "55s");
+    let ids = ids(9);
+    let replica = scene.start().await;
+    scene.world.enqueue(&ids[..1]).await;
+    scene.synced_at_once(&ids[..1]).await;
+    let mut other = scene.world.pool.acquire().await.unwrap();
+    let mut other = other.begin().await.unwrap();
+    sqlx::raw_sql("SELECT FROM feather.integration_connections FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    // All at once, so that they are written down together.
+    let gate = scene.world.sim.hold();
+    scene.world.enqueue(&ids).await;
+    scene
+        .world
+        .until("SELECT count(*) = 9 FROM feather.sync_jobs WHERE state = 'running'")
+        .await;
+    gate.release();
+    scene
+        .world
+        .until("SELECT count(*) = 1 FROM feather.sync_jobs")
+        .await;
+    for id in &ids[1..] {
+        assert_eq!(scene.world.story(*id).await, ["synced"], "{id}");
+    }
+    other.rollback().await.unwrap();
+    scene
+        .world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs")
+        .await;
+    assert_eq!(
+        scene.world.story(ids[0]).await,
+        ["synced", "crashed/lease_lost", "synced"]
+    );
+    scene.world.check().await;
+    replica.stop().await;
+}

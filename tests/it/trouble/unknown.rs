@@ -5,6 +5,7 @@ use crate::proxy::COMMIT;
 use crate::proxy::Moment;
 use crate::world::Replica;
 use crate::world::ids;
+use feather_sync::sim::Fault;
 use sqlx::Acquire;
 
 const BOTH: [Moment; 2] = [Moment::BeforeServer, Moment::BeforeAnswer];
@@ -55,7 +56,7 @@ async fn a_commit_that_is_cut_before_or_after_the_server_got_it_happens_once_and
             let gate = scene.world.sim.hold();
             let calls = scene.world.sim.calls().len() as u64;
             scene.world.enqueue(part).await;
-            scene.world.sim.wait_for_calls(calls + 4).await;
+            scene.world.called(calls + 4).await;
             let before = scene.proxy.stats().trapped;
             scene.proxy.set_trap(COMMIT, moment, 2);
             gate.release();
@@ -203,4 +204,54 @@ async fn a_lease_whose_expiry_is_cut_is_recorded_once() {
         assert_eq!(scene.metric("feather_sync_leases_lost_total").await, 0.0);
         replica.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_cannot_be_written_down_is_never_taken_for_one_that_was_not_made() {
+    let mut scene = Scene::new(&[]).await;
+    for (key, value) in [
+        ("WORKER__LEASE", "5s"),
+        ("API__REQUEST_TIMEOUT", "2s"),
+        ("API__CONNECT_TIMEOUT", "1s"),
+    ] {
+        scene.world.set(&format!("FEATHER_SYNC__{key}"), value);
+    }
+    let ids = ids(2);
+    scene.world.sim.script(ids[0], [Fault::status(500)]);
+    scene
+        .world
+        .execute(
+            "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'XX000'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON feather.sync_attempts
+             FOR EACH ROW WHEN (NEW.outcome = 'retry') EXECUTE FUNCTION public.refuse();",
+        )
+        .await;
+    let replica = scene.start().await;
+    scene.world.enqueue(&ids[..1]).await;
+    let began = std::time::Instant::now();
+    while scene
+        .metric("feather_sync_db_errors_total{kind=\"other\"")
+        .await
+        < 3.0
+    {
+        assert!(began.elapsed() < super::PATIENCE, "it was not refused");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Now a claim is not heard of, and what it may have leased is given back.
+    scene
+        .world
+        .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feather-sync'")
+        .await;
+    scene.world.enqueue(&ids[1..]).await;
+    scene
+        .world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs HAVING (SELECT count(*) = 0 FROM feather.sync_requests)")
+        .await;
+    assert_eq!(
+        scene.world.story(ids[0]).await,
+        ["crashed/lease_lost", "synced"]
+    );
+    scene.world.check().await;
+    replica.stop().await;
 }
