@@ -167,9 +167,11 @@ async fn a_row_that_somebody_holds_is_left_to_its_lease_and_stops_no_other() {
         .world
         .until("SELECT count(*) = 0 FROM feather.sync_jobs")
         .await;
-    assert_eq!(
-        scene.world.story(ids[0]).await,
-        ["synced", "crashed/lease_lost", "synced"]
+    // Written late, or made again after its lease, whichever was sooner.
+    let story = scene.world.story(ids[0]).await.join(" ");
+    assert!(
+        ["synced synced", "synced crashed/lease_lost synced"].contains(&story.as_str()),
+        "{story}"
     );
     scene.world.check().await;
     replica.stop().await;
