@@ -1,0 +1,89 @@
+//! How fast, how flat and how frugal: each measure against a floor in the same run. `make bench` says how to call it.
+//! Ratios travel, absolute figures do not.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    unreachable_pub,
+    missing_docs,
+    reason = "a benchmark prints figures and fails by panicking"
+)]
+
+mod drain;
+mod floor;
+mod process;
+mod report;
+mod stage;
+
+use clap::Parser;
+use clap::Subcommand;
+use stage::Stage;
+use std::path::PathBuf;
+
+const MEASURES: [&str; 1] = ["drain"];
+
+/// Measures the daemon against a floor program. Nothing else should run on the machine meanwhile.
+#[derive(Parser)]
+struct Arguments {
+    /// Which measures; all of them unless named.
+    #[arg(value_parser = MEASURES)]
+    measures: Vec<String>,
+    /// The feather-sync to measure: a release build.
+    #[arg(long, default_value = "target/bench/feather-sync")]
+    program: PathBuf,
+    /// A server instead of a private one; a database feather_sync_bench is made in it, and dropped. Needs
+    /// pg_stat_statements. The CPU of the server is not measured then.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// An API instead of the simulator.
+    #[arg(long)]
+    api: Option<String>,
+    /// Interleaved rounds; medians are shown.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// A twentieth of everything, to see that it works.
+    #[arg(long)]
+    quick: bool,
+    /// Where the JSON goes.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The floor program.
+    #[command(hide = true)]
+    Floor(floor::Floor),
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    if let Some(Part::Floor(given)) = arguments.part {
+        return floor::run(given).await;
+    }
+    let stage = Stage::new(
+        arguments.program,
+        arguments.database_url.as_deref(),
+        arguments.api,
+        arguments.rounds,
+        arguments.quick,
+    );
+    let wanted = |name: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == name);
+    for name in MEASURES.into_iter().filter(|name| wanted(name)) {
+        let report = match name {
+            "drain" => drain::measure(&stage).await,
+            _ => unreachable!(),
+        };
+        report.print();
+        report.write(&arguments.out);
+    }
+}

@@ -1,0 +1,295 @@
+//! What a measure plays on: a Postgres, an API, fresh databases, and the programs that are compared.
+
+use crate::process;
+use crate::process::Process;
+use feather_sync::local_postgres::LocalPostgres;
+use feather_sync::local_postgres::Options;
+use sqlx::AssertSqlSafe;
+use sqlx::Connection;
+use sqlx::PgConnection;
+use sqlx::Row;
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+use uuid::Uuid;
+
+/// Calls at a time, of the daemon and of the floor.
+pub const CONCURRENCY: usize = 32;
+/// Connections written together at most, by either.
+pub const BATCH: usize = 50;
+/// So many that no measure is bound by it.
+pub const UNLIMITED: u32 = 1_000_000;
+
+const DATABASE: &str = "feather_sync_bench";
+
+/// Where everything runs.
+pub struct Stage {
+    program: PathBuf,
+    /// Ours, unless another was given.
+    postgres: Option<LocalPostgres>,
+    /// With the name of the database to be replaced.
+    server: url::Url,
+    given_api: Option<String>,
+    pub rounds: usize,
+    /// Smaller, to see that it works.
+    pub quick: bool,
+}
+
+/// The simulator or another API.
+pub struct Api {
+    pub url: String,
+    _sim: Option<Process>,
+}
+
+/// What the server did between two moments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Seconds; none of a server that is not ours.
+    pub cpu: f64,
+    pub wal_bytes: f64,
+    pub statements: f64,
+}
+
+impl Stage {
+    pub fn new(
+        program: PathBuf,
+        database_url: Option<&str>,
+        given_api: Option<String>,
+        rounds: usize,
+        quick: bool,
+    ) -> Self {
+        let (postgres, server) = match database_url {
+            Some(given) => (None, given.parse().unwrap()),
+            None => {
+                let settings = [
+                    // As a small production server has them; the durability too.
+                    ("shared_buffers", "1GB"),
+                    ("max_wal_size", "4GB"),
+                    ("max_connections", "100"),
+                    ("shared_preload_libraries", "pg_stat_statements"),
+                    ("pg_stat_statements.track_planning", "on"),
+                ];
+                let options = Options {
+                    durable: true,
+                    settings: settings.map(|(k, v)| (k.into(), v.into())).into(),
+                    ..Options::default()
+                };
+                let postgres = LocalPostgres::start(options).unwrap();
+                let url = postgres.url("postgres").parse().unwrap();
+                (Some(postgres), url)
+            }
+        };
+        Self {
+            program,
+            postgres,
+            server,
+            given_api,
+            rounds,
+            quick,
+        }
+    }
+
+    /// `full`, or a small part of it to see that it works.
+    pub fn size(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(20) } else { full }
+    }
+
+    pub fn url(&self) -> String {
+        let mut url = self.server.clone();
+        url.set_path(DATABASE);
+        url.to_string()
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.unwrap()
+    }
+
+    /// An empty database with the schema of the program.
+    pub async fn fresh_database(&self) -> PgConnection {
+        let mut server = PgConnection::connect(self.server.as_str()).await.unwrap();
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"),
+            format!("CREATE DATABASE {DATABASE}"),
+            // What the last round left must not be paid for in this one.
+            "CHECKPOINT".to_owned(),
+        ] {
+            run(&mut server, &sql).await;
+        }
+        let migrated = self.command(&["migrate"]).output().unwrap();
+        assert!(migrated.status.success(), "{migrated:?}");
+        let mut conn = self.connect().await;
+        run(
+            &mut conn,
+            "CREATE EXTENSION IF NOT EXISTS pg_stat_statements",
+        )
+        .await;
+        conn
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FEATHER_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .env("DATABASE_URL", self.url())
+            .env("FEATHER_SYNC_CONFIG", "/dev/null")
+            .env("FEATHER_SYNC__ADMIN__LISTEN", "off")
+            .env("FEATHER_API_KEY", "key");
+        command
+    }
+
+    /// The daemon with settings of its environment.
+    pub fn daemon(&self, api: &Api, arguments: &[&str], settings: &[(&str, String)]) -> Process {
+        let mut command = self.command(&["run"]);
+        command
+            .args(arguments)
+            .env("FEATHER_BASE_URL", &api.url)
+            .env("FEATHER_SYNC__WORKER__CONCURRENCY", CONCURRENCY.to_string())
+            .env("FEATHER_SYNC__WORKER__BATCH_SIZE", BATCH.to_string())
+            .env(
+                "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
+                UNLIMITED.to_string(),
+            )
+            .envs(settings.iter().map(|(name, value)| (name, value)));
+        Process::start(&mut command)
+    }
+
+    /// The floor, for one call and one connection at a time or as many as the daemon.
+    pub fn floor(&self, api: &Api, concurrency: usize, batch: usize) -> Process {
+        Process::start(
+            Command::new(std::env::current_exe().unwrap())
+                .arg("floor")
+                .args(["--database-url", &self.url(), "--api", &api.url])
+                .args(["--concurrency", &concurrency.to_string()])
+                .args(["--batch", &batch.to_string()]),
+        )
+    }
+
+    /// The API that was given, else a simulator of its own.
+    pub async fn api(&self, scenario: &str) -> Api {
+        if let Some(url) = &self.given_api {
+            return Api {
+                url: url.clone(),
+                _sim: None,
+            };
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), scenario).unwrap();
+        let mut command = self.command(&["sim", "--listen", &address, "--scenario"]);
+        let sim = Process::start(command.arg(file.path()));
+        let patience = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert!(
+                patience.elapsed() < Duration::from_secs(10),
+                "no simulator at {address}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Api {
+            url: format!("http://{address}"),
+            _sim: Some(sim),
+        }
+    }
+
+    /// What the server has done so far in the database of the bench.
+    pub async fn work(&self, conn: &mut PgConnection) -> Work {
+        let row = sqlx::query(
+            "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8
+             FROM pg_stat_statements
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .fetch_one(conn)
+        .await
+        .unwrap();
+        Work {
+            cpu: self
+                .postgres
+                .as_ref()
+                .and_then(LocalPostgres::pid)
+                .map_or(0.0, process::tree_cpu),
+            wal_bytes: row.get(0),
+            statements: row.get::<Option<f64>, _>(1).unwrap_or_default(),
+        }
+    }
+
+    /// The costliest statements, for `--statements`.
+    pub async fn statements(&self, conn: &mut PgConnection) -> String {
+        let rows = sqlx::query(
+            "SELECT calls, total_plan_time::float8, total_exec_time::float8, left(regexp_replace(query, '\\s+', ' ', 'g'), 90)
+             FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+             ORDER BY total_plan_time + total_exec_time DESC LIMIT 14",
+        )
+        .fetch_all(conn)
+        .await
+        .unwrap();
+        let mut text = String::from("    calls   plan ms   exec ms\n");
+        for row in rows {
+            writeln!(
+                text,
+                "{:>9}{:>10.0}{:>10.0}  {}",
+                row.get::<i64, _>(0),
+                row.get::<f64, _>(1),
+                row.get::<f64, _>(2),
+                row.get::<String, _>(3)
+            )
+            .unwrap();
+        }
+        text
+    }
+}
+
+impl std::ops::Sub for Work {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu - before.cpu,
+            wal_bytes: self.wal_bytes - before.wal_bytes,
+            statements: self.statements - before.statements,
+        }
+    }
+}
+
+/// Runs SQL whose rows do not matter.
+pub async fn run(conn: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(conn)
+        .await
+        .unwrap();
+}
+
+/// Ids that no other round uses.
+pub fn ids(count: usize) -> Vec<Uuid> {
+    (0..count).map(|_| Uuid::new_v4()).collect()
+}
+
+/// Ids, one a line.
+pub fn lines(ids: &[Uuid]) -> String {
+    ids.iter().fold(String::new(), |mut text, id| {
+        writeln!(text, "{id}").unwrap();
+        text
+    })
+}
+
+/// Puts connections into the inbox.
+pub async fn enqueue(conn: &mut PgConnection, ids: &[Uuid]) {
+    for chunk in ids.chunks(10_000) {
+        sqlx::query("SELECT feather.enqueue_many($1)")
+            .bind(chunk)
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+}
