@@ -1,8 +1,8 @@
 //! The worker: a loop that only waits, and a [`tick`](Worker::tick) that takes in, claims and starts.
 //!
 //! What was started runs in `execute`, one task per job, and ends in the committer of `commit`, which writes
-//! batches. Slots are acquired before jobs are claimed and given back only when the result is committed: what is
-//! claimed starts at once, and no more results can pile up than there are slots.
+//! batches. Slots are acquired before jobs are claimed: what is claimed starts at once. `slots` says how many results
+//! can pile up.
 
 mod account;
 mod agenda;
@@ -10,6 +10,7 @@ mod commit;
 mod execute;
 mod listen;
 mod refusal;
+mod slots;
 mod tick;
 mod unheard;
 mod upkeep;
@@ -31,7 +32,7 @@ use crate::store::Db;
 use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::commit::Ended;
-use crate::worker::tick::Permits;
+use crate::worker::slots::Slots;
 use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
 use std::collections::BTreeMap;
@@ -40,12 +41,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Notify;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::task::JoinHandle;
@@ -54,6 +55,8 @@ use uuid::Uuid;
 
 /// How far polling slows down while nothing happens and wake-ups are heard.
 const IDLE_FACTOR: u32 = 5;
+/// What becomes due one by one is gathered this long.
+const DUE_STEP: Duration = Duration::from_millis(10);
 /// Between failed operations on the database, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -87,9 +90,15 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     clock: Clock,
     dice: Dice,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     wake: Notify,
     agenda: Mutex<Agenda>,
+    /// Something has become due sooner than what the loop waits for.
+    sooner: Notify,
+    /// Somebody says that there is something in the inbox.
+    stirred: AtomicBool,
+    /// Looks into the inbox so far.
+    looks: AtomicU64,
     /// Wake-ups are heard, so polling may slow down.
     listening: AtomicBool,
     /// More history is past its time than one round of upkeep deletes.
@@ -124,6 +133,8 @@ pub struct Running {
     lifecycle: Lifecycle,
     /// The inbox is left alone until then.
     inbox_rests_until: Option<Instant>,
+    /// Nothing more was in it: until then only a stir is worth a look.
+    inbox_quiet_until: Option<Instant>,
     /// What was in the way of a claim or a look into the inbox is not tried before.
     hindered_until: Option<Instant>,
     /// Between ticks that fail, and how many have failed in a row.
@@ -145,7 +156,7 @@ impl Worker {
     ) -> Self {
         let now = clock.now();
         Self {
-            slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            slots: Slots::new(settings.concurrency as usize, settings.batch_size),
             settings,
             db,
             accounts,
@@ -154,6 +165,9 @@ impl Worker {
             dice,
             wake: Notify::new(),
             agenda: Mutex::default(),
+            sooner: Notify::new(),
+            stirred: AtomicBool::new(true),
+            looks: AtomicU64::new(0),
             counted: Mutex::default(),
             held: Mutex::default(),
             listening: AtomicBool::new(false),
@@ -194,7 +208,7 @@ impl Worker {
     /// # Errors
     /// When a part of it failed, which nothing here expects: the process had better start anew.
     pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) -> Result<(), JoinError> {
-        let (ended, results) = mpsc::channel(self.settings.concurrency as usize + 1);
+        let (ended, results) = mpsc::channel(self.slots.results());
         let committer = tokio::spawn(
             self.clone()
                 .commit_until_closed(results, lifecycle.abort.clone()),
@@ -212,6 +226,7 @@ impl Worker {
             ended,
             lifecycle: lifecycle.clone(),
             inbox_rests_until: None,
+            inbox_quiet_until: None,
             hindered_until: None,
             waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
             failed: 0,
@@ -249,13 +264,31 @@ impl Worker {
             Again::After(delay) => delay.min(self.settings.poll_interval),
             Again::Idle => self.poll_delay(quiet),
         };
-        let now = self.clock.now();
-        let next_due = self.lock_agenda().next_after(now);
-        let delay = next_due.map_or(longest, |at| longest.min(at.saturating_duration_since(now)));
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = self.wake.notified() => {}
-            () = lifecycle.stop.cancelled() => {}
+        let latest = self.clock.now() + longest;
+        loop {
+            let now = self.clock.now();
+            let next_due = self.lock_agenda().next_after(now);
+            let at = next_due.map_or(latest, |due| latest.min(due + DUE_STEP));
+            tokio::select! {
+                () = tokio::time::sleep(at.saturating_duration_since(now)) => return,
+                () = self.wake.notified() => return,
+                () = self.slots.enough() => return,
+                () = lifecycle.stop.cancelled() => return,
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    /// Says that there may be something in the inbox.
+    fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Notes that a job is due after so long.
+    fn note_due(&self, due_in: Duration) {
+        if self.lock_agenda().note(self.clock.now() + due_in) {
+            self.sooner.notify_one();
         }
     }
 

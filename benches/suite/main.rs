@@ -77,7 +77,8 @@ async fn main() {
         arguments.rounds,
         arguments.quick,
     );
-    let wanted = |name: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == name);
+    let wanted =
+        |name: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == name);
     for name in MEASURES.into_iter().filter(|name| wanted(name)) {
         let report = match name {
             "drain" => drain::measure(&stage).await,

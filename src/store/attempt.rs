@@ -88,17 +88,19 @@ pub(super) async fn recorded(
         .collect())
 }
 
-/// Writes rows of the history, at most one per connection.
+/// Writes rows of the history, at most one per connection, and deletes the jobs that are `done`, which must be locked.
+/// Returns whether anything is in the inbox for any of these connections.
 pub(super) async fn record(
     conn: &mut PgConnection,
     records: &[AttemptRecord<'_>],
-) -> Result<(), sqlx::Error> {
+    done: &[Uuid],
+) -> Result<bool, sqlx::Error> {
     macro_rules! column {
         ($($field:tt)+) => { records.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
     }
     let finalize_started_at = column!(finalize_started_at);
     let retry_at = column!(retry_at);
-    sqlx::query!(
+    sqlx::query_scalar!(
         r#"
         WITH new AS MATERIALIZED (
             SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[],
@@ -132,16 +134,20 @@ pub(super) async fn record(
                 last_success_at = COALESCE(excluded.last_success_at, r.last_success_at),
                 last_success_started_at = COALESCE(excluded.last_success_started_at, r.last_success_started_at),
                 last_error_class = excluded.last_error_class, last_error = excluded.last_error
+        ), counts AS (
+            INSERT INTO feather.sync_throughput AS t (account, minute, worker, synced, failed)
+            SELECT account, date_trunc('minute', now()), worker, count(*) FILTER (WHERE outcome = 'synced'),
+                   count(*) FILTER (WHERE outcome IN ('retry', 'dead', 'crashed'))
+            FROM new
+            WHERE outcome IN ('synced', 'retry', 'dead', 'crashed')
+            GROUP BY account, worker
+            ORDER BY account, worker
+            ON CONFLICT (account, minute, worker) DO UPDATE
+            SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed
+        ), jobs AS (
+            DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
         )
-        INSERT INTO feather.sync_throughput AS t (account, minute, worker, synced, failed)
-        SELECT account, date_trunc('minute', now()), worker, count(*) FILTER (WHERE outcome = 'synced'),
-               count(*) FILTER (WHERE outcome IN ('retry', 'dead', 'crashed'))
-        FROM new
-        WHERE outcome IN ('synced', 'retry', 'dead', 'crashed')
-        GROUP BY account, worker
-        ORDER BY account, worker
-        ON CONFLICT (account, minute, worker) DO UPDATE
-        SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed
+        SELECT EXISTS (SELECT FROM feather.sync_requests WHERE connection_id = ANY($2)) AS "requested!"
         "#,
         &column!(account) as _,
         &column!(connection_id),
@@ -160,9 +166,9 @@ pub(super) async fn record(
         &column!(tools.changed),
         &column!(tools.removed),
         &column!(upstream_request_id) as _,
-        &finalize_started_at as _
+        &finalize_started_at as _,
+        done
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_one(conn)
+    .await
 }

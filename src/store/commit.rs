@@ -43,9 +43,18 @@ pub enum Committed {
     LeaseLost,
 }
 
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedBatch {
+    /// Each attempt, in the batch's order.
+    pub attempts: Vec<Committed>,
+    /// Requests for some of these connections were in the inbox when their jobs were let go.
+    pub requested: bool,
+}
+
 impl Db {
     /// Writes connections, tools, history, job states and account pauses of a batch, all or nothing. An attempt
-    /// whose lease token no longer holds is left out altogether. The results are in the batch's order.
+    /// whose lease token no longer holds is left out altogether.
     ///
     /// # Errors
     /// When the transaction failed. With [`StoreError::Data`] one of the batch holds a value that Postgres refuses.
@@ -56,7 +65,7 @@ impl Db {
         batch: &[Finished],
         worker: &str,
         settle_deadline: Duration,
-    ) -> Result<Vec<Committed>, StoreError> {
+    ) -> Result<CommittedBatch, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
@@ -76,7 +85,7 @@ async fn write_batch(
     batch: &[Finished],
     worker: &str,
     settle_deadline: Duration,
-) -> Result<Vec<Committed>, StoreError> {
+) -> Result<CommittedBatch, StoreError> {
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
     let (now, locked) = job::lock(conn, &ids, &tokens).await?;
@@ -93,11 +102,16 @@ async fn write_batch(
         committed_before(conn, batch, &held, worker).await?
     };
     if applied.is_empty() {
-        return Ok(batch
+        let attempts = batch
             .iter()
             .map(|f| before.get(&f.job.lease_token).copied())
             .map(|known| known.unwrap_or(Committed::LeaseLost))
-            .collect());
+            .collect();
+        return Ok(CommittedBatch {
+            attempts,
+            // Not asked; looking once too often does no harm.
+            requested: true,
+        });
     }
 
     let paused_until = account::apply_words(conn, &applied, now).await?;
@@ -117,21 +131,13 @@ async fn write_batch(
             due.insert(f.job.connection_id, *until);
         }
     }
-    record(conn, &applied, worker, &tools, &due).await?;
+    let requested = record(conn, &applied, worker, &tools, &due).await?;
     reach(Point::Recorded);
-    let done: Vec<_> = applied
-        .iter()
-        .filter(|f| f.verdict.next == Next::Done)
-        .map(|f| f.job.connection_id)
-        .collect();
-    if !done.is_empty() {
-        job::delete(conn, &done).await?;
-    }
     if !updates.is_empty() {
         job::update(conn, &updates).await?;
     }
 
-    Ok(batch
+    let attempts = batch
         .iter()
         .map(|f| {
             let id = f.job.connection_id;
@@ -147,7 +153,11 @@ async fn write_batch(
                 time_to_sync: time_to_sync(f, now),
             }
         })
-        .collect())
+        .collect();
+    Ok(CommittedBatch {
+        attempts,
+        requested,
+    })
 }
 
 /// From the oldest request's wish to `now`, of one that is synced.
@@ -223,7 +233,7 @@ async fn record(
     worker: &str,
     tools: &HashMap<Uuid, ToolChanges>,
     due: &HashMap<Uuid, DateTime<Utc>>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let records: Vec<_> = applied
         .iter()
         .map(|Finished { job, verdict, took }| AttemptRecord {
@@ -248,7 +258,12 @@ async fn record(
             finalize_started_at: Some(job.finalize_started_at),
         })
         .collect();
-    attempt::record(conn, &records).await
+    let done: Vec<_> = applied
+        .iter()
+        .filter(|f| f.verdict.next == Next::Done)
+        .map(|f| f.job.connection_id)
+        .collect();
+    attempt::record(conn, &records, &done).await
 }
 
 /// The job's next state; `None` when it is done.

@@ -206,7 +206,7 @@ impl Db {
         session.settle(result)
     }
 
-    /// What is left of the work of `accounts`; each count stops at 10,000.
+    /// What is left of the work of `accounts`; each count stops at 1,000.
     ///
     /// # Errors
     /// When the database fails.
@@ -221,13 +221,13 @@ impl Db {
                                              WHERE a.account = n AND a.operator_paused_at IS NOT NULL) AS paused
                 FROM unnest($1::text[]) AS n
             ), work AS (
-                (SELECT k.paused, 'requested' AS state FROM feather.sync_requests r JOIN known k USING (account) LIMIT 10000)
+                (SELECT k.paused, 'requested' AS state FROM feather.sync_requests r JOIN known k USING (account) LIMIT 1000)
                 UNION ALL
                 (SELECT k.paused, 'pending' FROM feather.sync_jobs j JOIN known k USING (account)
-                 WHERE j.state = 'pending' LIMIT 10000)
+                 WHERE j.state = 'pending' LIMIT 1000)
                 UNION ALL
                 (SELECT false, 'running' FROM feather.sync_jobs j JOIN known k USING (account)
-                 WHERE j.state = 'running' LIMIT 10000)
+                 WHERE j.state = 'running' LIMIT 1000)
             )
             SELECT count(*) FILTER (WHERE state = 'requested' AND NOT paused) AS "requests!",
                    count(*) FILTER (WHERE state = 'pending' AND NOT paused) AS "pending!",

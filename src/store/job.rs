@@ -1,4 +1,4 @@
-//! What becomes of jobs that were running: one statement for deletes, one for everything else.
+//! What becomes of jobs that were running and are not done.
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -57,20 +57,6 @@ pub(super) async fn lock(
         })
         .collect();
     Ok((now, held))
-}
-
-/// Deletes jobs that are done. They must be locked.
-pub(super) async fn delete(
-    conn: &mut PgConnection,
-    connection_ids: &[Uuid],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "DELETE FROM feather.sync_jobs WHERE connection_id = ANY($1)",
-        connection_ids
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Ends the running attempts of jobs that go on or are dead. They must be locked.

@@ -168,7 +168,7 @@ impl Db {
                     finalize_started_at: None,
                 })
                 .collect();
-            attempt::record(&mut tx, &records).await?;
+            attempt::record(&mut tx, &records, &[]).await?;
             job::update(&mut tx, &updates).await?;
             reach(Point::Expiring);
             tx.commit().await?;

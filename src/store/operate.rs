@@ -177,7 +177,7 @@ impl Db {
                     records.push(record(request.connection_id, account, Phase::Finalize, 0, now, now));
                 }
             }
-            attempt::record(&mut tx, &records).await?;
+            attempt::record(&mut tx, &records, &[]).await?;
             let ids: Vec<_> = records.iter().map(|record| record.connection_id).collect();
             let accounts: Vec<_> = records.iter().map(|record| record.account).collect();
             sqlx::query!(

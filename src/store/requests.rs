@@ -48,7 +48,10 @@ impl Db {
         let query = sqlx::query!(
             r#"
             WITH turn AS MATERIALIZED (
-                SELECT pg_try_advisory_xact_lock(7305801, 2) AS mine
+                SELECT pg_try_advisory_xact_lock(7305801, 2) AS mine,
+                       -- A take-in that a crash of the server undoes leaves its requests where they were. The claim
+                       -- that follows waits for the disk, and what came before it in the log is there then too.
+                       set_config('synchronous_commit', 'off', true)
             ), newest AS MATERIALIZED (
                 SELECT r.id, r.connection_id FROM feather.sync_requests r
                 WHERE (SELECT mine FROM turn)

@@ -27,11 +27,12 @@ const LONGEST_REST: Duration = Duration::from_secs(2);
 /// in the middle of a commit keeps its jobs locked, and nobody can expire them before the server has ended its session.
 /// That and the round of the upkeep have to be over within 15 s. Each statement sees what is committed when it begins,
 /// whatever the database's default. No plan that was made and kept while a table was empty may read the whole table
-/// later: every query here has its index. Compiling queries that take a millisecond takes hundreds. Names mean what
+/// later: every query here has its index. Compiling queries that take a millisecond takes hundreds, and planning anew
+/// whatever is asked of a few rows as long as answering it. Names mean what
 /// the catalogue says, whatever somebody has put into a schema that everybody may write to.
 const WORKING: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
      SET idle_in_transaction_session_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
-     SET enable_seqscan = off; SET jit = off; SET search_path = pg_catalog, pg_temp; SHOW transaction_read_only";
+     SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; SET search_path = pg_catalog, pg_temp; SHOW transaction_read_only";
 const PLAIN: &str = "SHOW transaction_read_only";
 
 /// The hosts of one URL, and what is known about them. Whoever connects goes through here, so a server in trouble

@@ -14,11 +14,13 @@ pub(super) struct Agenda {
 const MOST: usize = 4_096;
 
 impl Agenda {
-    /// Remembers a moment.
-    pub(super) fn note(&mut self, at: Instant) {
+    /// Remembers a moment. Returns whether it is before all others.
+    pub(super) fn note(&mut self, at: Instant) -> bool {
+        let first = self.moments.peek().is_none_or(|Reverse(first)| at < *first);
         if self.moments.len() < MOST {
             self.moments.push(Reverse(at));
         }
+        first
     }
 
     /// The first moment after `now`; those before are forgotten, since a tick has just looked.
@@ -43,7 +45,8 @@ mod tests {
         let now = Instant::now();
         let mut agenda = Agenda::default();
         for seconds in [5, 1, 3] {
-            agenda.note(now + Duration::from_secs(seconds));
+            let first = agenda.note(now + Duration::from_secs(seconds));
+            assert_eq!(first, seconds != 3);
         }
         assert_eq!(agenda.next_after(now), Some(now + Duration::from_secs(1)));
         let later = now + Duration::from_secs(3);
@@ -55,7 +58,7 @@ mod tests {
     fn it_does_not_grow_without_bound() {
         let mut agenda = Agenda::default();
         let now = Instant::now();
-        (0..MOST * 2).for_each(|_| agenda.note(now));
+        (0..MOST * 2).for_each(|_| _ = agenda.note(now));
         assert_eq!(agenda.moments.len(), MOST);
     }
 }

@@ -1,5 +1,6 @@
 //! The committer: gathers what has ended, at once when idle and up to a batch when busy, and writes it down.
 
+use crate::domain::AccountWord;
 use crate::domain::Finished;
 use crate::domain::Job;
 use crate::domain::verdict;
@@ -11,22 +12,24 @@ use crate::store::Committed;
 use crate::store::StoreError;
 use crate::worker::FIRST_WAIT;
 use crate::worker::LONGEST_WAIT;
-use crate::worker::Permits;
 use crate::worker::Worker;
 use crate::worker::refusal::Refusals;
 use crate::worker::refusal::Step;
+use crate::worker::slots::Hold;
+use crate::worker::slots::Permits;
 use crate::worker::waits::Waits;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A job whose task is over, with the slot that it frees once this is written down.
+/// A job whose task is over, with what it frees once this is written down.
 pub(super) enum Ended {
     /// The call was made.
-    Finished(Box<Finished>, Permits),
+    Finished(Box<Finished>, Hold),
     /// The call was not made.
     Unstarted(Job, Permits),
 }
@@ -36,6 +39,8 @@ const LAST_WAIT: Duration = Duration::from_millis(200);
 /// A batch is full with so much of answers, too: a statement of their size takes many times as much memory, and must
 /// not take longer than a statement may.
 const BATCH_BYTES: usize = 16 << 20;
+/// How long results are gathered while many calls are out.
+const GATHER: Duration = Duration::from_millis(20);
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
 const LAST_TRIES: Duration = Duration::from_millis(1_500);
 
@@ -46,34 +51,18 @@ impl Worker {
         abort: CancellationToken,
     ) {
         while let Some(first) = ended.recv().await {
-            let (mut batch, mut unstarted, mut unused) = (Batch::default(), Vec::new(), Vec::new());
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(item) = next {
-                match item {
-                    Ended::Finished(attempt, permit) => {
-                        bytes += size(&attempt);
-                        batch.finished.push(*attempt);
-                        batch.permits.push(permit);
-                    }
-                    Ended::Unstarted(job, permit) => {
-                        unstarted.push(job);
-                        unused.push(permit);
-                    }
-                }
-                let gathered = batch.permits.len() + unused.len();
-                next = if gathered < self.settings.batch_size && bytes < BATCH_BYTES {
-                    ended.try_recv().ok()
-                } else {
-                    None
-                };
-            }
+            let Gathered {
+                batch,
+                unstarted,
+                unused,
+                ..
+            } = self.gather(first, &mut ended, &abort).await;
             reach(Point::Gathered);
             self.note_uncommitted(batch.finished.len());
             if !unstarted.is_empty() {
                 self.release(&unstarted, &abort).await;
-                drop(unused);
-                self.wake.notify_one();
+                self.slots.free(unused);
+                self.stir();
             }
             if !batch.finished.is_empty() {
                 self.metrics.store_batch_jobs.observe(f64::from(
@@ -83,6 +72,33 @@ impl Worker {
             }
             self.note_uncommitted(0);
         }
+    }
+
+    /// What has ended, and while many calls are out, what ends within a moment: as Postgres delays a commit by
+    /// `commit_delay` where `commit_siblings` are at work.
+    async fn gather(
+        &self,
+        first: Ended,
+        ended: &mut mpsc::Receiver<Ended>,
+        abort: &CancellationToken,
+    ) -> Gathered {
+        let until = tokio::time::Instant::now() + GATHER;
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        while !gathered.is_full(self.settings.batch_size) {
+            let next = match ended.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) if gathered.is_urgent || !self.slots.are_busy() || abort.is_cancelled() => {
+                    None
+                }
+                Err(_) => tokio::time::timeout_at(until, ended.recv())
+                    .await
+                    .unwrap_or_default(),
+            };
+            let Some(next) = next else { break };
+            gathered.add(next);
+        }
+        gathered
     }
 
     /// Gives leases back, so that the attempts are not counted. Safe to repeat: what was given back no longer holds
@@ -121,8 +137,7 @@ impl Worker {
             match self.commit_part(&part.finished, abort).await {
                 Part::Committed => {
                     self.let_go(part.finished.iter().map(|finished| &finished.job));
-                    drop(part);
-                    self.wake.notify_one();
+                    self.slots.free(part);
                 }
                 Part::TooMuch(step) => parts.extend(part.split(&step)),
                 Part::Refused(why) => {
@@ -141,7 +156,7 @@ impl Worker {
                     }
                 }
                 // Held on to, so that nobody takes the lease for one whose call was never made.
-                Part::Left => {}
+                Part::Left => self.slots.free(part),
             }
         }
     }
@@ -153,6 +168,7 @@ impl Worker {
         let mut tries = Tries::new(self, abort);
         let mut refusals = Refusals::default();
         loop {
+            let looks = self.looks.load(Ordering::SeqCst);
             let result = self
                 .db
                 .commit(part, &self.settings.name, self.settings.settle.deadline)
@@ -160,7 +176,12 @@ impl Worker {
             let error = match result {
                 Ok(committed) => {
                     self.note_success(WHAT);
-                    self.report(part, &committed);
+                    self.report(part, &committed.attempts);
+                    // A request for a connection that is worked on waits; and a look meanwhile may have passed over
+                    // one that came too late to be seen by the commit.
+                    if committed.requested || self.looks.load(Ordering::SeqCst) != looks {
+                        self.stir();
+                    }
                     return Part::Committed;
                 }
                 Err(error) => error,
@@ -191,6 +212,7 @@ impl Worker {
                     .find(|account| account.name == finished.job.account)
             {
                 account.stop_resting();
+                self.wake.notify_one();
             }
             match committed {
                 Committed::Applied {
@@ -199,7 +221,7 @@ impl Worker {
                     time_to_sync,
                 } => {
                     if let Some(due_in) = due_in {
-                        self.lock_agenda().note(self.clock.now() + *due_in);
+                        self.note_due(*due_in);
                     }
                     let account = finished.job.account.as_str();
                     for (change, count) in [
@@ -267,11 +289,45 @@ enum Part {
     Left,
 }
 
-/// Attempts, and the slots that they free once they are written down.
+/// What has ended and was gathered.
+#[derive(Default)]
+struct Gathered {
+    batch: Batch,
+    bytes: usize,
+    /// Something in it must not wait: it concerns all calls of its account, or another replica could make the call.
+    is_urgent: bool,
+    unstarted: Vec<Job>,
+    unused: Vec<Permits>,
+}
+
+impl Gathered {
+    fn add(&mut self, item: Ended) {
+        match item {
+            Ended::Finished(attempt, hold) => {
+                let refused = matches!(attempt.verdict.account, AccountWord::Refused { .. });
+                self.is_urgent |= refused || attempt.job.probe;
+                self.bytes += size(&attempt);
+                self.batch.finished.push(*attempt);
+                self.batch.holds.push(hold);
+            }
+            Ended::Unstarted(job, permits) => {
+                self.is_urgent = true;
+                self.unstarted.push(job);
+                self.unused.push(permits);
+            }
+        }
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.batch.finished.len() + self.unstarted.len() >= most || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// Attempts, and what they free once they are written down.
 #[derive(Default)]
 struct Batch {
     finished: Vec<Finished>,
-    permits: Vec<Permits>,
+    holds: Vec<Hold>,
 }
 
 impl Batch {
@@ -284,14 +340,14 @@ impl Batch {
         };
         let rest = Self {
             finished: self.finished.split_off(at),
-            // Slots are alike; which of them belongs to which does not matter.
-            permits: self.permits.split_off(at),
+            // Which of them belongs to which does not matter: all are freed in the end.
+            holds: self.holds.split_off(at),
         };
         [self, rest]
     }
 }
 
-fn size(finished: &Finished) -> usize {
+pub(super) fn size(finished: &Finished) -> usize {
     let stored = finished.verdict.stored.as_ref();
     stored.map_or(0, |stored| stored.snapshot.bytes)
 }

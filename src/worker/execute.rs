@@ -14,10 +14,11 @@ use crate::metrics::OfAccount;
 use crate::metrics::OfCall;
 use crate::metrics::OfRequest;
 use crate::worker::Account;
-use crate::worker::Permits;
 use crate::worker::Running;
 use crate::worker::Worker;
 use crate::worker::commit::Ended;
+use crate::worker::commit::size;
+use crate::worker::slots::Permits;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +51,9 @@ impl Worker {
                 };
                 in_flight.dec();
                 let took = self.clock.now().saturating_duration_since(claimed_at);
-                Ended::Finished(Box::new(Finished { job, verdict, took }), permit)
+                let finished = Box::new(Finished { job, verdict, took });
+                let hold = self.slots.make_room(size(&finished), permit);
+                Ended::Finished(finished, hold)
             };
             // The committer outlives every sender; were it gone, the lease would run out.
             let _ = ended.send(result).await;

@@ -55,6 +55,6 @@ impl Worker {
         for account in &self.accounts {
             account.stop_resting();
         }
-        self.wake.notify_one();
+        self.stir();
     }
 }

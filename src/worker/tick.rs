@@ -14,7 +14,6 @@ use crate::worker::Worker;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Requests taken in by one statement, and up to ten times as many for the same connections.
 const TAKE_IN: u32 = 1_000;
@@ -25,6 +24,9 @@ const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
 const TAKE_IN_REST: u32 = 3;
 /// And no longer than this, or a moment's trouble would keep requests waiting long after it.
 const TAKE_IN_REST_MOST: Duration = Duration::from_secs(2);
+/// Once all of it has been taken in, the inbox is left alone for this part of the time between polls, unless somebody
+/// says that there is something new: less than any poll's jitter, so that each poll looks.
+const QUIET: f64 = 0.7;
 /// When the budget is the limit, claims are gathered this long rather than made one by one.
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
@@ -102,9 +104,14 @@ impl Worker {
         self.give_back_unheard(running).await?;
         let (mut hindered, mut looked_in) = (None, None);
         let now = self.clock.now();
+        let quiet = running.inbox_quiet_until.is_some_and(|until| until > now);
         match running.inbox_rests_until.filter(|until| *until > now) {
+            _ if quiet && !self.stirred.load(Ordering::Relaxed) => {}
             Some(until) => tick.again = Again::After(until - now),
             None => {
+                running.inbox_quiet_until = None;
+                self.stirred.store(false, Ordering::Relaxed);
+                self.looks.fetch_add(1, Ordering::SeqCst);
                 let taken = match self.db.take_in(TAKE_IN).await {
                     // Somebody's lock on the inbox keeps nobody from what is in the queue already.
                     Err(error) if error.is_in_the_way() => {
@@ -129,18 +136,23 @@ impl Worker {
                     reach(Point::TakenIn);
                 }
                 if let Some(due_in) = taken.next_due_in {
-                    self.lock_agenda().note(looked + due_in);
+                    self.note_due(due_in);
                 }
                 if taken.requests >= u64::from(TAKE_IN) {
                     tick.again = Again::After(rest);
+                } else if hindered.is_none() {
+                    running.inbox_quiet_until =
+                        Some(looked + self.settings.poll_interval.mul_f64(QUIET));
                 }
             }
         }
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut short = false;
         for index in 0..self.accounts.len() {
             let account = &self.accounts[(first + index) % self.accounts.len()];
             let asked_at = self.clock.now();
-            let (claimed, again) = match self.claim(account, running).await {
+            let slots = self.slots.free_for(account);
+            let (claimed, again) = match self.claim(account, slots, running).await {
                 Ok(done) => done,
                 // Nor does a lock on one account's row keep the others from theirs.
                 Err(error) if error.is_in_the_way() => {
@@ -157,12 +169,15 @@ impl Worker {
                     return Err(error);
                 }
             };
+            // While an account rests, a slot more would not help it.
+            short |= claimed == slots && again == Again::Idle;
             tick.claimed += claimed;
             tick.again = tick.again.min(again);
         }
+        self.slots.note_short(short);
         // Counted from the look, not from now: ticks come faster than that, and would put the next look off for ever.
         if let Some(looked) = looked_in
-            && self.slots.available_permits() == 0
+            && self.slots.are_all_taken()
         {
             let soonest = looked + TAKE_IN_EVERY;
             running.inbox_rests_until = running.inbox_rests_until.max(Some(soonest));
@@ -173,16 +188,13 @@ impl Worker {
     async fn claim(
         self: &Arc<Self>,
         account: &Account,
+        slots: usize,
         running: &Running,
     ) -> Result<(usize, Again), StoreError> {
         if let Some(left) = account.rest(self.clock.now()) {
             return Ok((0, Again::After(left)));
         }
-        let slots = self
-            .slots
-            .available_permits()
-            .min(account.slots.available_permits());
-        let Some(mut permits) = Permits::acquire(self, account, slots) else {
+        let Some(mut permits) = self.slots.acquire(account, slots) else {
             return Ok((0, Again::Idle));
         };
         if running.lifecycle.stop.is_cancelled() {
@@ -242,7 +254,6 @@ impl Worker {
                             .execute(job, account.clone(), drawn_at, permit, running);
                     running.tasks.spawn(task);
                 }
-                // Where slots were short there may be more; once one is free the committer wakes us.
                 let again = if budget_bound {
                     Again::After(BUDGET_STEP)
                 } else {
@@ -250,29 +261,6 @@ impl Worker {
                 };
                 (claimed, again)
             }
-        })
-    }
-}
-
-/// A slot of the worker and one of the account, together.
-pub(super) struct Permits {
-    worker: OwnedSemaphorePermit,
-    account: OwnedSemaphorePermit,
-}
-
-impl Permits {
-    fn acquire(worker: &Worker, account: &Account, slots: usize) -> Option<Self> {
-        let n = u32::try_from(slots).ok().filter(|n| *n > 0)?;
-        Some(Self {
-            worker: worker.slots.clone().try_acquire_many_owned(n).ok()?,
-            account: account.slots.clone().try_acquire_many_owned(n).ok()?,
-        })
-    }
-
-    fn split_one(&mut self) -> Option<Self> {
-        Some(Self {
-            worker: self.worker.split(1)?,
-            account: self.account.split(1)?,
         })
     }
 }

@@ -102,7 +102,7 @@ impl Worker {
                     .inc();
             }
             if !expired.is_empty() {
-                self.wake.notify_one();
+                self.stir();
             }
             if expired.len() < EXPIRE_BATCH as usize {
                 return Ok(());
