@@ -32,6 +32,7 @@ mod requests;
 mod retention;
 mod route;
 mod snapshot;
+mod tools;
 mod verify;
 
 pub use account::AccountRow;

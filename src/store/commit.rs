@@ -18,6 +18,7 @@ use crate::store::job;
 use crate::store::job::JobUpdate;
 use crate::store::snapshot;
 use crate::store::snapshot::SnapshotWrite;
+use crate::store::tools;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -221,10 +222,10 @@ async fn write_snapshots(
     if writes.is_empty() {
         return Ok(HashMap::new());
     }
-    let stale = snapshot::write_connections(conn, &writes).await?;
+    let written = snapshot::write_connections(conn, &writes).await?;
     reach(Point::ConnectionsWritten);
-    writes.retain(|write| !stale.contains(&write.snapshot.id));
-    snapshot::write_tools(conn, &writes).await
+    writes.retain(|write| !written.stale.contains(&write.snapshot.id));
+    tools::write_tools(conn, &writes, &written.with_tools).await
 }
 
 async fn record(

@@ -6,7 +6,6 @@ use crate::store::pool::Session;
 use crate::store::route::Route;
 use secrecy::SecretString;
 use sqlx::Connection;
-use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,23 +91,6 @@ impl Db {
             error => error,
         })
     }
-}
-
-/// From so many rows on, a statement gets a plan of its own.
-const MANY_ROWS: usize = 1_000;
-
-/// Prepares the transaction for statements about so many rows. The kept plan is for few and may compare each with
-/// each: with all the tools that fit into one answer, that takes longer than a statement may. Every join has its
-/// `= ANY`, so that none of these plans reads a whole table either.
-pub(super) async fn plan_for(conn: &mut PgConnection, rows: usize) -> Result<(), sqlx::Error> {
-    if rows >= MANY_ROWS {
-        sqlx::raw_sql(
-            "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_nestloop = off",
-        )
-        .execute(conn)
-        .await?;
-    }
-    Ok(())
 }
 
 /// Bounds an operation in time. The session that it used is not [settled](Session::settle) then, and so closed.

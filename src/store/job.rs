@@ -29,6 +29,10 @@ pub(super) struct Held {
 
 /// Locks the jobs whose lease token still holds, in id order, and returns them with the database's time.
 /// What is missing has been expired, cancelled, forgotten or committed already.
+///
+/// Also has the transaction's other statements planned without nested loops: their plans are kept, and one that was made
+/// for a few rows would compare each with each. With all the tools that fit into one answer that takes longer than a
+/// statement may.
 pub(super) async fn lock(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
@@ -36,7 +40,8 @@ pub(super) async fn lock(
 ) -> Result<(DateTime<Utc>, Vec<Held>), sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        SELECT connection_id, lease_token AS "lease_token!", now() AS "now!"
+        SELECT connection_id, lease_token AS "lease_token!", now() AS "now!",
+               (SELECT set_config('enable_nestloop', 'off', true)) AS "planned!"
         FROM feather.sync_jobs
         -- A token is drawn for one claim of one job, so it cannot stand beside another's id.
         WHERE connection_id = ANY($1) AND lease_token = ANY($2)

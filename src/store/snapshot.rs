@@ -1,12 +1,8 @@
-//! Snapshots into the two tables: what has not changed is not written, what went back in time is not applied.
+//! Connections into their table: what has not changed is not written, what went back in time is not applied.
 
 use crate::domain::snapshot::ConnectionSnapshot;
-use crate::domain::snapshot::ToolSnapshot;
-use crate::domain::snapshot::Warning;
-use crate::store::attempt::ToolChanges;
-use crate::store::connection::plan_for;
+use crate::store::tools::warnings_json;
 use sqlx::PgConnection;
-use std::collections::HashMap;
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -19,12 +15,19 @@ pub(super) struct SnapshotWrite<'a> {
     pub(super) complete: bool,
 }
 
-/// Writes connections, at most one snapshot each. Returns those whose answer was older than what is stored: their
-/// check counts, their content is not applied.
+/// What was found when connections were written.
+pub(super) struct Written {
+    /// Those whose answer was older than what is stored: their check counts, their content is not applied.
+    pub(super) stale: HashSet<Uuid>,
+    /// Those of which tools are stored.
+    pub(super) with_tools: HashSet<Uuid>,
+}
+
+/// Writes connections, at most one snapshot each.
 pub(super) async fn write_connections(
     conn: &mut PgConnection,
     writes: &[SnapshotWrite<'_>],
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+) -> Result<Written, sqlx::Error> {
     macro_rules! column {
         ($field:ident) => {
             writes
@@ -112,22 +115,25 @@ pub(super) async fn write_connections(
                 _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = excluded._synced_at,
                 _finalized_at = COALESCE(excluded._finalized_at, LEAST(c._finalized_at, now())),
                 _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
+        ), checked AS (
+            -- The bookkeeping columns, and what moves without being a change.
+            UPDATE feather.integration_connections c
+            SET _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = now(),
+                _finalized_at = CASE WHEN n.finalized THEN now() ELSE LEAST(c._finalized_at, now()) END,
+                last_refreshed_at = CASE WHEN n.stale THEN c.last_refreshed_at ELSE n.last_refreshed_at END,
+                last_used_at = CASE WHEN n.stale THEN c.last_used_at ELSE n.last_used_at END,
+                _hash = CASE WHEN n.stale THEN c._hash ELSE n.hash END,
+                _changed_at = CASE WHEN c._removed_at IS NULL THEN c._changed_at ELSE now() END,
+                _removed_at = NULL,
+                _warnings = CASE WHEN n.stale THEN jsonb_build_array(jsonb_build_object('field', 'updated_at', 'warning',
+                                     format('an answer with the older updated_at %s was not applied', n.updated_at)))
+                                 ELSE n.warnings END
+            FROM new n
+            WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
         )
-        -- Only checked: the bookkeeping columns, and what moves without being a change.
-        UPDATE feather.integration_connections c
-        SET _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = now(),
-            _finalized_at = CASE WHEN n.finalized THEN now() ELSE LEAST(c._finalized_at, now()) END,
-            last_refreshed_at = CASE WHEN n.stale THEN c.last_refreshed_at ELSE n.last_refreshed_at END,
-            last_used_at = CASE WHEN n.stale THEN c.last_used_at ELSE n.last_used_at END,
-            _hash = CASE WHEN n.stale THEN c._hash ELSE n.hash END,
-            _changed_at = CASE WHEN c._removed_at IS NULL THEN c._changed_at ELSE now() END,
-            _removed_at = NULL,
-            _warnings = CASE WHEN n.stale THEN jsonb_build_array(jsonb_build_object('field', 'updated_at', 'warning',
-                                 format('an answer with the older updated_at %s was not applied', n.updated_at)))
-                             ELSE n.warnings END
+        SELECT n.id AS "id!", n.stale AS "stale!",
+               EXISTS (SELECT FROM feather.integration_connection_tools t WHERE t.connection_id = n.id) AS "with_tools!"
         FROM new n
-        WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
-        RETURNING c.id, n.stale AS "stale!"
         "#,
         &column!(id copied),
         &column!(organization_id copied),
@@ -156,209 +162,14 @@ pub(super) async fn write_connections(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.stale)
-        .map(|row| row.id)
-        .collect())
-}
-
-/// Writes tools of connections that are already written, stale ones left out by the caller.
-pub(super) async fn write_tools(
-    conn: &mut PgConnection,
-    writes: &[SnapshotWrite<'_>],
-) -> Result<HashMap<Uuid, ToolChanges>, sqlx::Error> {
-    let complete: Vec<_> = writes
-        .iter()
-        .filter(|w| w.complete)
-        .map(|w| w.snapshot.id)
-        .collect();
-    let tools: Vec<(Uuid, &ToolSnapshot)> = writes
-        .iter()
-        .flat_map(|w| {
-            w.snapshot
-                .tools
-                .iter()
-                .flatten()
-                .map(|tool| (w.snapshot.id, tool))
-        })
-        .collect();
-    if complete.is_empty() && tools.is_empty() {
-        return Ok(HashMap::new());
-    }
-    plan_for(conn, tools.len()).await?;
-    macro_rules! column {
-        ($field:ident) => {
-            tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>()
-        };
-        ($field:ident copied) => {
-            tools.iter().map(|(_, t)| t.$field).collect::<Vec<_>>()
-        };
-        ($field:ident json) => {
-            tools
-                .iter()
-                .map(|(_, t)| t.$field.json())
-                .collect::<Vec<_>>()
-        };
-        ($field:ident present) => {
-            tools
-                .iter()
-                .map(|(_, t)| t.$field.is_present())
-                .collect::<Vec<_>>()
-        };
-        ($field:ident array) => {
-            tools
-                .iter()
-                .map(|(_, t)| text_array(&t.$field))
-                .collect::<Vec<_>>()
-        };
-    }
-    let written: Vec<_> = writes.iter().map(|w| w.snapshot.id).collect();
-    let connection_ids: Vec<_> = tools.iter().map(|(id, _)| *id).collect();
-    let warnings: Vec<_> = tools
-        .iter()
-        .map(|(_, t)| warnings_json(&t.warnings))
-        .collect();
-    let hashes: Vec<_> = tools.iter().map(|(_, t)| t.hash.as_slice()).collect();
-    let rows = sqlx::query!(
-        r#"
-        WITH old AS MATERIALIZED (
-            SELECT connection_id, id, response_schema, response_field_map, input_defaults, last_seen_at, _warnings, _removed_at,
-                   _hash
-            FROM feather.integration_connection_tools WHERE connection_id = ANY($30)
-        ), new AS MATERIALIZED (
-            SELECT v.connection_id, v.id, v.organization_id, v.integration_key, v.nickname_slug, v.tool_path, v.slug,
-                   v.display_name, v.description, v.input_schema,
-                   CASE WHEN v.has_response_schema THEN v.response_schema::jsonb ELSE o.response_schema END AS response_schema,
-                   CASE WHEN v.has_field_map THEN v.field_map::jsonb ELSE o.response_field_map END AS response_field_map,
-                   CASE WHEN v.has_defaults THEN v.defaults::jsonb ELSE o.input_defaults END AS input_defaults,
-                   v.is_enabled, v.last_seen_at, v.created_at, v.updated_at, v.stale_field_paths, v.default_count,
-                   v.pinned_count, v.stale_input_fields, v.merged_input_preview, v.extra, v.warnings, v.hash,
-                   CASE WHEN o.id IS NULL OR o._removed_at IS NOT NULL THEN 'added'
-                        WHEN o._hash <> v.hash THEN 'differs'
-                        WHEN (o.last_seen_at, o._warnings) IS DISTINCT FROM (v.last_seen_at, v.warnings::jsonb) THEN 'seen'
-                        ELSE 'same' END AS found
-            FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                        $9::text[], $10::text[], $11::text[], $12::bool[], $13::text[], $14::bool[], $15::text[],
-                        $16::bool[], $17::bool[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[],
-                        $21::text[], $22::bigint[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[],
-                        $28::bytea[])
-                 AS v (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
-                       description, input_schema, response_schema, has_response_schema, field_map, has_field_map,
-                       defaults, has_defaults, is_enabled, last_seen_at, created_at, updated_at, stale_field_paths,
-                       default_count, pinned_count, stale_input_fields, merged_input_preview, extra, warnings, hash)
-            LEFT JOIN old o ON o.connection_id = v.connection_id AND o.id = v.id
-        ), judged AS MATERIALIZED (
-            -- Another text is not yet another content: keys may have changed their order.
-            SELECT n.connection_id, n.id,
-                   CASE WHEN n.found <> 'differs' THEN n.found
-                        WHEN (o.organization_id, o.integration_key, o.nickname_slug, o.tool_path, o.slug, o.display_name,
-                              o.description, o.input_schema, o.response_schema, o.response_field_map, o.input_defaults,
-                              o.is_enabled, o.created_at, o.updated_at, o.stale_field_paths, o.default_count,
-                              o.pinned_count, o.stale_input_fields, o.merged_input_preview, o._extra)
-                             IS DISTINCT FROM
-                             (n.organization_id, n.integration_key, n.nickname_slug, n.tool_path, n.slug, n.display_name,
-                              n.description, n.input_schema::jsonb, n.response_schema, n.response_field_map,
-                              n.input_defaults, n.is_enabled, n.created_at, n.updated_at, n.stale_field_paths::text[],
-                              n.default_count, n.pinned_count, n.stale_input_fields::text[],
-                              n.merged_input_preview::jsonb, o._extra || n.extra::jsonb)
-                        THEN 'changed' ELSE 'seen' END AS verdict
-            FROM new n
-            LEFT JOIN feather.integration_connection_tools o
-                ON n.found = 'differs' AND o.connection_id = n.connection_id AND o.id = n.id AND o.connection_id = ANY($30)
-        ), written AS (
-            INSERT INTO feather.integration_connection_tools AS t
-                (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
-                 description, input_schema, response_schema, response_field_map, input_defaults, is_enabled,
-                 last_seen_at, created_at, updated_at, stale_field_paths, default_count, pinned_count,
-                 stale_input_fields, merged_input_preview, _extra, _warnings, _first_seen_at, _changed_at, _removed_at,
-                 _hash)
-            SELECT n.connection_id, n.id, n.organization_id, n.integration_key, n.nickname_slug, n.tool_path, n.slug,
-                   n.display_name, n.description, n.input_schema::jsonb, n.response_schema, n.response_field_map,
-                   n.input_defaults, n.is_enabled, n.last_seen_at, n.created_at, n.updated_at,
-                   n.stale_field_paths::text[], n.default_count, n.pinned_count, n.stale_input_fields::text[],
-                   n.merged_input_preview::jsonb, n.extra::jsonb, n.warnings::jsonb, now(), now(), NULL, n.hash
-            FROM new n JOIN judged j ON j.connection_id = n.connection_id AND j.id = n.id
-            WHERE j.verdict IN ('added', 'changed')
-            ORDER BY n.connection_id, n.id
-            ON CONFLICT (connection_id, id) DO UPDATE
-            SET organization_id = excluded.organization_id, integration_key = excluded.integration_key,
-                nickname_slug = excluded.nickname_slug, tool_path = excluded.tool_path, slug = excluded.slug,
-                display_name = excluded.display_name, description = excluded.description,
-                input_schema = excluded.input_schema, response_schema = excluded.response_schema,
-                response_field_map = excluded.response_field_map, input_defaults = excluded.input_defaults,
-                is_enabled = excluded.is_enabled, last_seen_at = excluded.last_seen_at,
-                created_at = excluded.created_at, updated_at = excluded.updated_at,
-                stale_field_paths = excluded.stale_field_paths, default_count = excluded.default_count,
-                pinned_count = excluded.pinned_count, stale_input_fields = excluded.stale_input_fields,
-                merged_input_preview = excluded.merged_input_preview, _extra = t._extra || excluded._extra,
-                _warnings = excluded._warnings, _first_seen_at = LEAST(t._first_seen_at, now()),
-                _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
-        ), seen AS (
-            -- Narrow: wide columns that an UPDATE leaves alone stay where they are.
-            UPDATE feather.integration_connection_tools t
-            SET last_seen_at = n.last_seen_at, _warnings = n.warnings::jsonb, _hash = n.hash
-            FROM new n JOIN judged j ON j.connection_id = n.connection_id AND j.id = n.id
-            WHERE j.verdict = 'seen' AND t.connection_id = n.connection_id AND t.id = n.id AND t.connection_id = ANY($30)
-              AND (t.last_seen_at, t._warnings, t._hash) IS DISTINCT FROM (n.last_seen_at, n.warnings::jsonb, n.hash)
-        ), gone AS (
-            UPDATE feather.integration_connection_tools t
-            SET _removed_at = now(), _changed_at = now(), _first_seen_at = LEAST(t._first_seen_at, now())
-            WHERE t.connection_id = ANY($29) AND t._removed_at IS NULL
-              AND NOT EXISTS (SELECT FROM new n WHERE n.connection_id = t.connection_id AND n.id = t.id)
-            RETURNING t.connection_id
-        )
-        SELECT connection_id AS "connection_id!",
-               count(*) FILTER (WHERE verdict = 'added')::int AS "added!",
-               count(*) FILTER (WHERE verdict = 'changed')::int AS "changed!",
-               count(*) FILTER (WHERE verdict = 'removed')::int AS "removed!"
-        FROM (SELECT connection_id, verdict FROM judged UNION ALL SELECT connection_id, 'removed' FROM gone) AS all_of_it
-        GROUP BY connection_id
-        "#,
-        &connection_ids,
-        &column!(id copied),
-        &column!(organization_id copied),
-        &column!(integration_key) as _,
-        &column!(nickname_slug) as _,
-        &column!(tool_path) as _,
-        &column!(slug) as _,
-        &column!(display_name) as _,
-        &column!(description) as _,
-        &column!(input_schema) as _,
-        &column!(response_schema json) as _,
-        &column!(response_schema present),
-        &column!(response_field_map json) as _,
-        &column!(response_field_map present),
-        &column!(input_defaults json) as _,
-        &column!(input_defaults present),
-        &column!(is_enabled copied),
-        &column!(last_seen_at copied),
-        &column!(created_at copied),
-        &column!(updated_at copied),
-        &column!(stale_field_paths array),
-        &column!(default_count copied),
-        &column!(pinned_count copied),
-        &column!(stale_input_fields array),
-        &column!(merged_input_preview) as _,
-        &column!(extra) as _,
-        &warnings as _,
-        &hashes as _,
-        &complete,
-        &written
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let changes = ToolChanges {
-                added: row.added,
-                changed: row.changed,
-                removed: row.removed,
-            };
-            (row.connection_id, changes)
-        })
-        .collect())
+    let ids = |which: fn(&(Uuid, bool, bool)) -> bool| {
+        let found = rows.iter().map(|row| (row.id, row.stale, row.with_tools));
+        found.filter(which).map(|(id, ..)| id).collect()
+    };
+    Ok(Written {
+        stale: ids(|(_, stale, _)| *stale),
+        with_tools: ids(|(_, _, with_tools)| *with_tools),
+    })
 }
 
 /// Marks connections as removed that we hold from the very account that says so.
@@ -380,21 +191,4 @@ pub(super) async fn mark_removed(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-fn warnings_json(warnings: &[Warning]) -> Option<String> {
-    let list: Vec<_> = warnings
-        .iter()
-        .map(|warning| serde_json::json!({"field": warning.field, "warning": warning.what}))
-        .collect();
-    (!list.is_empty()).then(|| serde_json::Value::from(list).to_string())
-}
-
-/// A `text[]` as Postgres reads it; arrays of arrays do not unnest into rows of arrays.
-fn text_array(items: &[String]) -> String {
-    let quoted: Vec<_> = items
-        .iter()
-        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
-        .collect();
-    format!("{{{}}}", quoted.join(","))
 }
