@@ -41,7 +41,6 @@ pub use attempt::ToolChanges;
 pub use claim::Claim;
 pub use claim::ClaimRequest;
 pub use commit::Committed;
-pub use commit::CommittedBatch;
 pub use connection::Db;
 pub use connection::DbSettings;
 pub use connection::PoolState;

@@ -97,8 +97,10 @@ pub struct Worker {
     sooner: Notify,
     /// Somebody says that there is something in the inbox.
     stirred: AtomicBool,
-    /// Looks into the inbox so far.
-    looks: AtomicU64,
+    /// Connections that the last look into the inbox passed over, because they were worked on.
+    passed_over: Mutex<HashSet<Uuid>>,
+    /// Batches written so far.
+    commits: AtomicU64,
     /// Wake-ups are heard, so polling may slow down.
     listening: AtomicBool,
     /// More history is past its time than one round of upkeep deletes.
@@ -167,7 +169,8 @@ impl Worker {
             agenda: Mutex::default(),
             sooner: Notify::new(),
             stirred: AtomicBool::new(true),
-            looks: AtomicU64::new(0),
+            passed_over: Mutex::default(),
+            commits: AtomicU64::new(0),
             counted: Mutex::default(),
             held: Mutex::default(),
             listening: AtomicBool::new(false),
@@ -304,6 +307,12 @@ impl Worker {
 
     fn lock_agenda(&self) -> std::sync::MutexGuard<'_, Agenda> {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_passed_over(&self) -> std::sync::MutexGuard<'_, HashSet<Uuid>> {
+        self.passed_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_counted(&self) -> std::sync::MutexGuard<'_, Vec<String>> {

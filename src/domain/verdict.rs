@@ -148,6 +148,13 @@ pub struct Verdict {
     pub account: AccountWord,
 }
 
+impl Verdict {
+    /// Whether it keeps every call of its account from being made.
+    pub fn refuses_account(&self) -> bool {
+        matches!(self.account, AccountWord::Refused { .. })
+    }
+}
+
 /// An attempt that is over and waits to be committed.
 #[derive(Clone, Debug)]
 pub struct Finished {

@@ -89,18 +89,17 @@ pub(super) async fn recorded(
 }
 
 /// Writes rows of the history, at most one per connection, and deletes the jobs that are `done`, which must be locked.
-/// Returns whether anything is in the inbox for any of these connections.
 pub(super) async fn record(
     conn: &mut PgConnection,
     records: &[AttemptRecord<'_>],
     done: &[Uuid],
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     macro_rules! column {
         ($($field:tt)+) => { records.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
     }
     let finalize_started_at = column!(finalize_started_at);
     let retry_at = column!(retry_at);
-    sqlx::query_scalar!(
+    sqlx::query!(
         r#"
         WITH new AS MATERIALIZED (
             SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[],
@@ -144,10 +143,8 @@ pub(super) async fn record(
             ORDER BY account, worker
             ON CONFLICT (account, minute, worker) DO UPDATE
             SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed
-        ), jobs AS (
-            DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
         )
-        SELECT EXISTS (SELECT FROM feather.sync_requests WHERE connection_id = ANY($2)) AS "requested!"
+        DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
         "#,
         &column!(account) as _,
         &column!(connection_id),
@@ -169,6 +166,7 @@ pub(super) async fn record(
         &finalize_started_at as _,
         done
     )
-    .fetch_one(conn)
-    .await
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -44,18 +44,9 @@ pub enum Committed {
     LeaseLost,
 }
 
-/// What became of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedBatch {
-    /// Each attempt, in the batch's order.
-    pub attempts: Vec<Committed>,
-    /// Requests for some of these connections were in the inbox when their jobs were let go.
-    pub requested: bool,
-}
-
 impl Db {
     /// Writes connections, tools, history, job states and account pauses of a batch, all or nothing. An attempt
-    /// whose lease token no longer holds is left out altogether.
+    /// whose lease token no longer holds is left out altogether. The results are in the batch's order.
     ///
     /// # Errors
     /// When the transaction failed. With [`StoreError::Data`] one of the batch holds a value that Postgres refuses.
@@ -66,7 +57,7 @@ impl Db {
         batch: &[Finished],
         worker: &str,
         settle_deadline: Duration,
-    ) -> Result<CommittedBatch, StoreError> {
+    ) -> Result<Vec<Committed>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
@@ -86,7 +77,7 @@ async fn write_batch(
     batch: &[Finished],
     worker: &str,
     settle_deadline: Duration,
-) -> Result<CommittedBatch, StoreError> {
+) -> Result<Vec<Committed>, StoreError> {
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
     let (now, locked) = job::lock(conn, &ids, &tokens).await?;
@@ -103,16 +94,11 @@ async fn write_batch(
         committed_before(conn, batch, &held, worker).await?
     };
     if applied.is_empty() {
-        let attempts = batch
+        return Ok(batch
             .iter()
             .map(|f| before.get(&f.job.lease_token).copied())
             .map(|known| known.unwrap_or(Committed::LeaseLost))
-            .collect();
-        return Ok(CommittedBatch {
-            attempts,
-            // Not asked; looking once too often does no harm.
-            requested: true,
-        });
+            .collect());
     }
 
     let paused_until = account::apply_words(conn, &applied, now).await?;
@@ -132,13 +118,13 @@ async fn write_batch(
             due.insert(f.job.connection_id, *until);
         }
     }
-    let requested = record(conn, &applied, worker, &tools, &due).await?;
+    record(conn, &applied, worker, &tools, &due).await?;
     reach(Point::Recorded);
     if !updates.is_empty() {
         job::update(conn, &updates).await?;
     }
 
-    let attempts = batch
+    Ok(batch
         .iter()
         .map(|f| {
             let id = f.job.connection_id;
@@ -154,11 +140,7 @@ async fn write_batch(
                 time_to_sync: time_to_sync(f, now),
             }
         })
-        .collect();
-    Ok(CommittedBatch {
-        attempts,
-        requested,
-    })
+        .collect())
 }
 
 /// From the oldest request's wish to `now`, of one that is synced.
@@ -234,7 +216,7 @@ async fn record(
     worker: &str,
     tools: &HashMap<Uuid, ToolChanges>,
     due: &HashMap<Uuid, DateTime<Utc>>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let records: Vec<_> = applied
         .iter()
         .map(|Finished { job, verdict, took }| AttemptRecord {

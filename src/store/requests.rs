@@ -9,12 +9,14 @@ use sqlx::Connection;
 use uuid::Uuid;
 
 /// What one take-in did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenIn {
     /// Requests folded into jobs.
     pub requests: u64,
     /// Until the first of those jobs is due, zero when one is due now; `None` when none was taken in.
     pub next_due_in: Option<std::time::Duration>,
+    /// Running connections that are asked for once more: their requests wait until the job is let go.
+    pub passed_over: Vec<Uuid>,
 }
 
 /// Connections to enqueue together.
@@ -121,7 +123,11 @@ impl Db {
                 RETURNING r.id
             )
             SELECT (SELECT count(*) FROM gone) AS "requests!",
-                   (SELECT EXTRACT(epoch FROM min(run_at) - now())::float8 FROM folded) AS next_due_in
+                   (SELECT EXTRACT(epoch FROM min(run_at) - now())::float8 FROM folded) AS next_due_in,
+                   ARRAY(SELECT j.connection_id FROM feather.sync_jobs j
+                         WHERE j.state = 'running'
+                           AND EXISTS (SELECT FROM feather.sync_requests r WHERE r.connection_id = j.connection_id))
+                       AS "passed_over!"
             "#,
             i64::from(limit)
         );
@@ -130,6 +136,7 @@ impl Db {
         Ok(TakenIn {
             requests: row.requests.unsigned_abs(),
             next_due_in: row.next_due_in.map(super::seconds),
+            passed_over: row.passed_over,
         })
     }
 

@@ -12,6 +12,9 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
+/// A refusal is written down at once; where it cannot be, nothing can be claimed either.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
 /// What is configured of an account.
 #[derive(Clone, Debug)]
 pub struct AccountSettings {
@@ -39,6 +42,8 @@ pub struct Account {
 struct Recent {
     /// No claim before: the budget or a pause would refuse it.
     rest_until: Option<Instant>,
+    /// The API has refused this key or this pace, and until it is written down nobody else knows.
+    refused_until: Option<Instant>,
     /// The last claim found the account paused, or a call of ours the key refused.
     was_paused: bool,
     /// Why the key could not be read the last time.
@@ -68,7 +73,9 @@ impl Account {
 
     /// How long a claim would be in vain; `None` when it may be tried.
     pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
-        let until = self.lock_recent().rest_until?;
+        let recent = self.lock_recent();
+        let until = recent.rest_until.max(recent.refused_until)?;
+        drop(recent);
         until
             .checked_duration_since(now)
             .filter(|left| !left.is_zero())
@@ -76,6 +83,21 @@ impl Account {
 
     pub(super) fn rest_until(&self, until: Instant) {
         self.lock_recent().rest_until = Some(until);
+    }
+
+    /// Lets the account rest until the refusal is written down: then its pause is everybody's.
+    pub(super) fn note_refusal(&self, now: Instant) {
+        self.lock_recent().refused_until = Some(now + REFUSED_FOR);
+    }
+
+    pub(super) fn refusal_is_written(&self) {
+        self.lock_recent().refused_until = None;
+    }
+
+    pub(super) fn is_refused(&self, now: Instant) -> bool {
+        self.lock_recent()
+            .refused_until
+            .is_some_and(|until| until > now)
     }
 
     pub(super) fn note_pause(&self) {

@@ -1,6 +1,5 @@
 //! The committer: gathers what has ended, at once when idle and up to a batch when busy, and writes it down.
 
-use crate::domain::AccountWord;
 use crate::domain::Finished;
 use crate::domain::Job;
 use crate::domain::verdict;
@@ -168,7 +167,6 @@ impl Worker {
         let mut tries = Tries::new(self, abort);
         let mut refusals = Refusals::default();
         loop {
-            let looks = self.looks.load(Ordering::SeqCst);
             let result = self
                 .db
                 .commit(part, &self.settings.name, self.settings.settle.deadline)
@@ -176,10 +174,13 @@ impl Worker {
             let error = match result {
                 Ok(committed) => {
                     self.note_success(WHAT);
-                    self.report(part, &committed.attempts);
-                    // A request for a connection that is worked on waits; and a look meanwhile may have passed over
-                    // one that came too late to be seen by the commit.
-                    if committed.requested || self.looks.load(Ordering::SeqCst) != looks {
+                    self.report(part, &committed);
+                    self.commits.fetch_add(1, Ordering::SeqCst);
+                    let passed_over = self.lock_passed_over();
+                    if part
+                        .iter()
+                        .any(|f| passed_over.contains(&f.job.connection_id))
+                    {
                         self.stir();
                     }
                     return Part::Committed;
@@ -204,14 +205,15 @@ impl Worker {
 
     fn report(&self, part: &[Finished], committed: &[Committed]) {
         for (finished, committed) in part.iter().zip(committed) {
-            // While the probe was out this replica let the account rest; what it found out changes that.
-            if finished.job.probe
+            // While the probe was out, or a refusal not yet written, this replica let the account rest.
+            if (finished.job.probe || finished.verdict.refuses_account())
                 && let Some(account) = self
                     .accounts
                     .iter()
                     .find(|account| account.name == finished.job.account)
             {
                 account.stop_resting();
+                account.refusal_is_written();
                 self.wake.notify_one();
             }
             match committed {
@@ -304,8 +306,7 @@ impl Gathered {
     fn add(&mut self, item: Ended) {
         match item {
             Ended::Finished(attempt, hold) => {
-                let refused = matches!(attempt.verdict.account, AccountWord::Refused { .. });
-                self.is_urgent |= refused || attempt.job.probe;
+                self.is_urgent |= attempt.verdict.refuses_account() || attempt.job.probe;
                 self.bytes += size(&attempt);
                 self.batch.finished.push(*attempt);
                 self.batch.holds.push(hold);

@@ -18,6 +18,7 @@ use crate::worker::Running;
 use crate::worker::Worker;
 use crate::worker::commit::Ended;
 use crate::worker::commit::size;
+use crate::worker::slots::Hold;
 use crate::worker::slots::Permits;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,8 +37,10 @@ impl Worker {
         let lifecycle = running.lifecycle.clone();
         async move {
             // Late, by a stall of this process: the drawn token no longer fits the window it was drawn for.
-            let stale = self.clock.now().saturating_duration_since(claimed_at) > FRESH_FOR;
-            let result = if stale || lifecycle.stop.is_cancelled() {
+            let now = self.clock.now();
+            let stale = now.saturating_duration_since(claimed_at) > FRESH_FOR;
+            let refused = account.is_refused(now) && !job.probe;
+            let result = if stale || refused || lifecycle.stop.is_cancelled() {
                 Ended::Unstarted(job, permit)
             } else {
                 let of_account = OfAccount {
@@ -52,7 +55,16 @@ impl Worker {
                 in_flight.dec();
                 let took = self.clock.now().saturating_duration_since(claimed_at);
                 let finished = Box::new(Finished { job, verdict, took });
-                let hold = self.slots.make_room(size(&finished), permit);
+                let refused = finished.verdict.refuses_account();
+                if refused {
+                    account.note_refusal(self.clock.now());
+                }
+                // While the database is in trouble, or the account refused, no call takes the place of this one.
+                let hold = if refused || !self.lock_progress().trouble.is_empty() {
+                    Hold::slot(permit)
+                } else {
+                    self.slots.make_room(size(&finished), permit)
+                };
                 Ended::Finished(finished, hold)
             };
             // The committer outlives every sender; were it gone, the lease would run out.

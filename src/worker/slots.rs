@@ -97,15 +97,13 @@ impl Slots {
         let room = u32::try_from(units)
             .ok()
             .and_then(|units| self.room.clone().try_acquire_many_owned(units).ok());
-        let slot = if room.is_some() {
-            self.free(permits);
-            None
-        } else {
-            Some(permits)
-        };
+        if room.is_none() {
+            return Hold::slot(permits);
+        }
+        self.free(permits);
         Hold {
             _room: room,
-            _slot: slot,
+            _slot: None,
         }
     }
 
@@ -132,6 +130,15 @@ impl Slots {
             }
         };
         let _ = timeout(GATHER, quarter).await;
+    }
+}
+
+impl Hold {
+    pub(super) fn slot(permits: Permits) -> Self {
+        Self {
+            _room: None,
+            _slot: Some(permits),
+        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Worker {
             None => {
                 running.inbox_quiet_until = None;
                 self.stirred.store(false, Ordering::Relaxed);
-                self.looks.fetch_add(1, Ordering::SeqCst);
+                let commits = self.commits.load(Ordering::SeqCst);
                 let taken = match self.db.take_in(TAKE_IN).await {
                     // Somebody's lock on the inbox keeps nobody from what is in the queue already.
                     Err(error) if error.is_in_the_way() => {
@@ -143,6 +143,12 @@ impl Worker {
                 } else if hindered.is_none() {
                     running.inbox_quiet_until =
                         Some(looked + self.settings.poll_interval.mul_f64(QUIET));
+                }
+                let passed_over = !taken.passed_over.is_empty();
+                *self.lock_passed_over() = taken.passed_over.into_iter().collect();
+                // One of them may have been let go before this was known.
+                if passed_over && self.commits.load(Ordering::SeqCst) != commits {
+                    self.stir();
                 }
             }
         }
