@@ -8,12 +8,13 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     unreachable_pub,
-    missing_docs,
     reason = "a benchmark prints figures and fails by panicking"
 )]
 
 mod drain;
 mod floor;
+mod idle;
+mod latency;
 mod process;
 mod report;
 mod stage;
@@ -23,7 +24,7 @@ use clap::Subcommand;
 use stage::Stage;
 use std::path::PathBuf;
 
-const MEASURES: [&str; 1] = ["drain"];
+const MEASURES: [&str; 3] = ["drain", "latency", "idle"];
 
 /// Measures the daemon against a floor program. Nothing else should run on the machine meanwhile.
 #[derive(Parser)]
@@ -81,6 +82,8 @@ async fn main() {
     for name in MEASURES.into_iter().filter(|name| wanted(name)) {
         let report = match name {
             "drain" => drain::measure(&stage).await,
+            "latency" => latency::measure(&stage).await,
+            "idle" => idle::measure(&stage).await,
             _ => unreachable!(),
         };
         report.print();

@@ -119,8 +119,7 @@ impl Stage {
         ] {
             run(&mut server, &sql).await;
         }
-        let migrated = self.command(&["migrate"]).output().unwrap();
-        assert!(migrated.status.success(), "{migrated:?}");
+        self.tell(&["migrate"]);
         let mut conn = self.connect().await;
         run(
             &mut conn,
@@ -203,22 +202,47 @@ impl Stage {
         }
     }
 
-    /// What the server has done so far in the database of the bench.
+    /// Runs a command of the program to its end.
+    pub fn tell(&self, arguments: &[&str]) {
+        let told = self.command(arguments).output().unwrap();
+        assert!(told.status.success(), "{arguments:?}: {told:?}");
+    }
+
+    /// Waits until a daemon listens for wake-ups: it has started and looked for work then.
+    pub async fn listening(&self, conn: &mut PgConnection) {
+        let patience = Instant::now();
+        let sql = "SELECT count(*)::float8 FROM pg_stat_activity
+                   WHERE datname = current_database() AND query ILIKE 'LISTEN %'";
+        while number(conn, sql).await == 0.0 {
+            assert!(
+                patience.elapsed() < Duration::from_secs(30),
+                "the daemon does not listen"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Seconds of CPU that the server has used so far; none of a server that is not ours.
+    pub fn server_cpu(&self) -> f64 {
+        self.postgres
+            .as_ref()
+            .and_then(LocalPostgres::pid)
+            .map_or(0.0, process::tree_cpu)
+    }
+
+    /// What the server has done so far in the database of the bench, the bench's own looking at it aside.
     pub async fn work(&self, conn: &mut PgConnection) -> Work {
         let row = sqlx::query(
             "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8
              FROM pg_stat_statements
-             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND query NOT LIKE '%pg_stat_%'",
         )
         .fetch_one(conn)
         .await
         .unwrap();
         Work {
-            cpu: self
-                .postgres
-                .as_ref()
-                .and_then(LocalPostgres::pid)
-                .map_or(0.0, process::tree_cpu),
+            cpu: self.server_cpu(),
             wal_bytes: row.get(0),
             statements: row.get::<Option<f64>, _>(1).unwrap_or_default(),
         }
@@ -268,6 +292,14 @@ pub async fn run(conn: &mut PgConnection, sql: &str) {
         .execute(conn)
         .await
         .unwrap();
+}
+
+/// The one number that a query answers with, as a `float8`.
+pub async fn number(conn: &mut PgConnection, sql: &str) -> f64 {
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(conn)
+        .await
+        .unwrap()
 }
 
 /// Ids that no other round uses.
