@@ -63,11 +63,7 @@ pub async fn measure(stage: &Stage) -> Report {
                 target,
             );
         };
-        both(
-            "jobs/s",
-            |c| c.rate,
-            Some(Target::AtLeast(0.60, 0.75)),
-        );
+        both("jobs/s", |c| c.rate, Some(Target::AtLeast(0.60, 0.75)));
         both(
             "CPU ms a job, the program",
             |c| c.cpu_ms,

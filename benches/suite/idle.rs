@@ -53,8 +53,16 @@ pub async fn measure(stage: &Stage) -> Report {
 
     let of = |part: fn(&Rest) -> f64| median(&rounds.iter().map(part).collect::<Vec<_>>());
     let mut report = Report::new("idle");
-    report.figure("statements a second", of(|r| r.statements), Target::AtMost(2.0, 0.5));
-    report.figure("CPU % of a core, the daemon", of(|r| r.cpu) * 1e2, Target::AtMost(0.5, 0.1));
+    report.figure(
+        "statements a second",
+        of(|r| r.statements),
+        Target::AtMost(2.0, 0.5),
+    );
+    report.figure(
+        "CPU % of a core, the daemon",
+        of(|r| r.cpu) * 1e2,
+        Target::AtMost(0.5, 0.1),
+    );
     report.ratio(
         "CPU % of a core, Postgres; floor: alone",
         alone * 1e2,

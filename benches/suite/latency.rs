@@ -17,9 +17,10 @@ use std::time::Instant;
 use uuid::Uuid;
 
 const REQUESTS: usize = 200;
-/// Without a wake-up each takes up to the poll interval, a second.
-const UNHEARD: usize = 40;
 const EVERY: Duration = Duration::from_millis(50);
+/// Without a wake-up each waits for the next poll; so they are spread over some polls.
+const UNHEARD: usize = 40;
+const UNHEARD_EVERY: Duration = Duration::from_millis(250);
 /// Before anything is counted: connections are made, statements prepared.
 const WARM_UP: usize = 20;
 const FULL_LOAD: usize = 4_000;
@@ -51,10 +52,11 @@ pub async fn measure(stage: &Stage) -> Report {
     let (mut full, mut trickle) = (Vec::new(), Vec::new());
     for _ in 0..stage.rounds {
         floor.push(of_floor(stage, &api).await);
-        let (waits, cpu_ms) = of_daemon(stage, &api, "on", REQUESTS).await;
+        let (waits, cpu_ms) = of_daemon(stage, &api, "on", REQUESTS, EVERY).await;
         ours.push(waits);
         trickle.push(cpu_ms);
-        unheard.push(of_daemon(stage, &api, "off", UNHEARD).await.0);
+        let (waits, _) = of_daemon(stage, &api, "off", UNHEARD, UNHEARD_EVERY).await;
+        unheard.push(waits);
         let cost = drain::drain(stage, &api, stage.size(FULL_LOAD)).await;
         full.push(cost.cpu_ms);
     }
@@ -63,17 +65,23 @@ pub async fn measure(stage: &Stage) -> Report {
     };
     let target = Target::AtMost(1.5, 1.2);
     let mut report = Report::new("latency");
-    for (name, part) in [("p50", Waits::p50 as fn(&Waits) -> f64), ("p99", Waits::p99)] {
+    for (name, part) in [
+        ("p50", Waits::p50 as fn(&Waits) -> f64),
+        ("p99", Waits::p99),
+    ] {
         report.ratio(
-            format!("{name} ms, request to row, idle"),
+            format!("{name} ms, request to row"),
             of(&floor, part),
             of(&ours, part),
             target,
         );
     }
-    for (name, part) in [("p50", Waits::p50 as fn(&Waits) -> f64), ("p99", Waits::p99)] {
+    for (name, part) in [
+        ("p50", Waits::p50 as fn(&Waits) -> f64),
+        ("p99", Waits::p99),
+    ] {
         report.ratio(
-            format!("{name} ms, no NOTIFY, polls of a second"),
+            format!("{name} ms, request to row, no NOTIFY"),
             of(&floor, part),
             of(&unheard, part),
             None,
@@ -92,29 +100,40 @@ async fn of_floor(stage: &Stage, api: &Api) -> Waits {
     let mut conn = stage.fresh_database().await;
     let mut floor = stage.floor(api, 1, 1);
     let mut asked = Asked::Floor(floor.input());
-    ask_all(&mut conn, &mut asked, WARM_UP).await;
-    let waits = ask_all(&mut conn, &mut asked, stage.size(REQUESTS)).await;
+    ask_all(&mut conn, &mut asked, WARM_UP, EVERY).await;
+    let waits = ask_all(&mut conn, &mut asked, stage.size(REQUESTS), EVERY).await;
     drop(asked);
     floor.wait().await;
     waits
 }
 
 /// And the CPU of the daemon, ms a job.
-async fn of_daemon(stage: &Stage, api: &Api, wake_up: &str, requests: usize) -> (Waits, f64) {
+async fn of_daemon(
+    stage: &Stage,
+    api: &Api,
+    wake_up: &str,
+    requests: usize,
+    every: Duration,
+) -> (Waits, f64) {
     let mut conn = stage.fresh_database().await;
     let daemon = stage.daemon(api, &[], &[]);
     stage.listening(&mut conn).await;
-    ask_all(&mut conn, &mut Asked::Daemon, WARM_UP).await;
+    ask_all(&mut conn, &mut Asked::Daemon, WARM_UP, EVERY).await;
     run(&mut conn, &format!("SET feather.wake_up = {wake_up}")).await;
     let before = daemon.cpu();
-    let waits = ask_all(&mut conn, &mut Asked::Daemon, stage.size(requests)).await;
+    let waits = ask_all(&mut conn, &mut Asked::Daemon, stage.size(requests), every).await;
     let cpu_ms = (daemon.cpu() - before) * 1e3 / waits.0.len() as f64;
     daemon.stop().await;
     (waits, cpu_ms)
 }
 
 /// Puts requests at a steady pace, whatever becomes of them, and looks for their rows meanwhile.
-async fn ask_all(conn: &mut PgConnection, asked: &mut Asked, requests: usize) -> Waits {
+async fn ask_all(
+    conn: &mut PgConnection,
+    asked: &mut Asked,
+    requests: usize,
+    every: Duration,
+) -> Waits {
     let mut waits = Vec::new();
     let mut open: Vec<(Uuid, Instant)> = Vec::new();
     let mut due = Instant::now();
@@ -125,7 +144,7 @@ async fn ask_all(conn: &mut PgConnection, asked: &mut Asked, requests: usize) ->
             ask(conn, asked, id).await;
             open.push((id, Instant::now()));
             left -= 1;
-            due += EVERY;
+            due += every;
         }
         let ids: Vec<Uuid> = open.iter().map(|(id, _)| *id).collect();
         if ids.is_empty() {
@@ -133,12 +152,13 @@ async fn ask_all(conn: &mut PgConnection, asked: &mut Asked, requests: usize) ->
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             continue;
         }
-        let visible: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM feather.integration_connections WHERE id = ANY ($1)")
-                .bind(ids)
-                .fetch_all(&mut *conn)
-                .await
-                .unwrap();
+        let visible: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT id FROM feather.integration_connections WHERE id = ANY ($1)",
+        )
+        .bind(ids)
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
         open.retain(|(id, since)| {
             let waited = since.elapsed();
             assert!(waited < Duration::from_secs(60), "{id} does not come");

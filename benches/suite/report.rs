@@ -99,7 +99,10 @@ impl Line {
             return String::new();
         };
         let (sign, must, aim) = target.parts();
-        let word = match (target.holds(must, self.value()), target.holds(aim, self.value())) {
+        let word = match (
+            target.holds(must, self.value()),
+            target.holds(aim, self.value()),
+        ) {
             (_, true) => "aim",
             (true, false) => "ok",
             _ => "SHORT",

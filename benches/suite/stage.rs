@@ -37,6 +37,8 @@ pub struct Stage {
     pub rounds: usize,
     /// Smaller, to see that it works.
     pub quick: bool,
+    /// Larger than most machines and patiences are.
+    pub huge: bool,
 }
 
 /// The simulator or another API.
@@ -61,6 +63,7 @@ impl Stage {
         given_api: Option<String>,
         rounds: usize,
         quick: bool,
+        huge: bool,
     ) -> Self {
         let (postgres, server) = match database_url {
             Some(given) => (None, given.parse().unwrap()),
@@ -90,7 +93,13 @@ impl Stage {
             given_api,
             rounds,
             quick,
+            huge,
         }
+    }
+
+    /// Whether the API is ours, and does what a scenario says.
+    pub fn is_simulated(&self) -> bool {
+        self.given_api.is_none()
     }
 
     /// `full`, or a small part of it to see that it works.
@@ -222,6 +231,15 @@ impl Stage {
         }
     }
 
+    /// Waits until no daemon has a session any more, so that what they did shows in the server's statistics.
+    pub async fn counted(&self, conn: &mut PgConnection) {
+        let sql = "SELECT count(*)::float8 FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'feather-sync'";
+        while number(conn, sql).await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Seconds of CPU that the server has used so far; none of a server that is not ours.
     pub fn server_cpu(&self) -> f64 {
         self.postgres
@@ -271,6 +289,15 @@ impl Stage {
             .unwrap();
         }
         text
+    }
+}
+
+impl Api {
+    /// What the simulator has counted since it started.
+    pub async fn counts(&self) -> serde_json::Value {
+        let answer = reqwest::get(format!("{}/_sim/stats", self.url)).await;
+        let body = answer.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
     }
 }
 
