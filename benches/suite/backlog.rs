@@ -111,11 +111,18 @@ pub async fn measure(stage: &Stage) -> Report {
         of(&free, |r| r.last_to_first),
         None,
     );
+    let many = drained(stage);
     report.ratio(
-        format!("jobs/s, after a drain of {}; floor: fresh", drained(stage)),
+        format!("jobs/s, after a drain of {many}; floor: fresh"),
         of(&small, |r| r.rate),
         of(&bloated, |r| r.rate),
         flat,
+    );
+    report.ratio(
+        format!("claim ms, after a drain of {many}; floor: fresh"),
+        of(&small, |r| r.claim_ms),
+        of(&bloated, |r| r.claim_ms),
+        None,
     );
     report
 }
@@ -196,6 +203,9 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     daemon.stop().await;
+    if std::env::var_os("BENCH_STATEMENTS").is_some() {
+        println!("{}", stage.statements(conn).await);
+    }
     let at = |part: f64| {
         let least = seen[0].1 + calls as f64 * part;
         seen.iter().copied().find(|(_, done)| *done >= least)

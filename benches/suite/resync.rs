@@ -91,6 +91,7 @@ pub async fn measure(stage: &Stage) -> Report {
             |p| p.cost.wal_kib,
             Some(Target::AtMost(0.10, 0.05)),
         );
+        both("full pages in it a job", |p| p.cost.full_pages, None);
         both(
             "wide rows written a job",
             |p| p.written.tool_rows,
