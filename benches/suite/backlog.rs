@@ -37,6 +37,8 @@ struct Run {
     rate: f64,
     /// Rate in the last third ÷ in the first.
     last_to_first: f64,
+    /// Of the server, a job: steadier than the rate where the machine is not.
+    cpu_ms: f64,
     claim_ms: f64,
     count_ms: f64,
 }
@@ -77,6 +79,12 @@ pub async fn measure(stage: &Stage) -> Report {
             *target,
         );
         report.ratio(
+            format!("CPU ms a job, Postgres, pending {name}; floor: 10 k"),
+            of(&small, |r| r.cpu_ms),
+            of(runs, |r| r.cpu_ms),
+            None,
+        );
+        report.ratio(
             format!("claim ms, pending {name}; floor: 10 k"),
             of(&small, |r| r.claim_ms),
             of(runs, |r| r.claim_ms),
@@ -94,6 +102,12 @@ pub async fn measure(stage: &Stage) -> Report {
         of(&free, |r| r.rate),
         of(&held, |r| r.rate),
         Target::AtLeast(0.90, 0.95),
+    );
+    report.ratio(
+        "CPU ms a job, Postgres, snapshot held; floor: none",
+        of(&free, |r| r.cpu_ms),
+        of(&held, |r| r.cpu_ms),
+        None,
     );
     report.ratio(
         "claim ms, snapshot held; floor: none",
@@ -117,6 +131,12 @@ pub async fn measure(stage: &Stage) -> Report {
         of(&small, |r| r.rate),
         of(&bloated, |r| r.rate),
         flat,
+    );
+    report.ratio(
+        format!("CPU ms a job, Postgres, after a drain of {many}; floor: fresh"),
+        of(&small, |r| r.cpu_ms),
+        of(&bloated, |r| r.cpu_ms),
+        None,
     );
     report.ratio(
         format!("claim ms, after a drain of {many}; floor: fresh"),
@@ -192,9 +212,13 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
     let start = number(conn, synced).await + stage.size(WARM_UP) as f64;
     let daemon = stage.daemon(api, &[], &[]);
     let mut seen: Vec<(Instant, f64)> = Vec::new();
+    let mut cpu = 0.0;
     loop {
         let done = number(conn, synced).await;
         if done >= start {
+            if seen.is_empty() {
+                cpu = stage.server_cpu();
+            }
             seen.push((Instant::now(), done));
         }
         if done >= start + calls as f64 {
@@ -202,6 +226,7 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let cpu = stage.server_cpu() - cpu;
     daemon.stop().await;
     if std::env::var_os("BENCH_STATEMENTS").is_some() {
         println!("{}", stage.statements(conn).await);
@@ -216,6 +241,7 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
     Run {
         rate: rate(seen[0], last),
         last_to_first: rate(two_thirds, last) / rate(seen[0], third),
+        cpu_ms: cpu * 1e3 / (last.1 - seen[0].1),
         claim_ms: mean_ms(conn, "%RECURSIVE lanes%").await,
         count_ms: mean_ms(conn, "%INSERT INTO feather.sync_counts%").await,
     }

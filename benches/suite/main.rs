@@ -58,10 +58,10 @@ struct Arguments {
     /// An API instead of the simulator.
     #[arg(long)]
     api: Option<String>,
-    /// Interleaved rounds; medians are shown.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// A twentieth of everything, to see that it works.
+    /// Interleaved rounds; medians are shown. 5 unless given.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// A twentieth of everything in one round, to see that it works.
     #[arg(long)]
     quick: bool,
     /// A backlog of ten million too, and a drain of a million: some 10 GB of disk, and hours.
@@ -94,7 +94,9 @@ async fn main() {
         arguments.program,
         arguments.database_url.as_deref(),
         arguments.api,
-        arguments.rounds,
+        arguments
+            .rounds
+            .unwrap_or(if arguments.quick { 1 } else { 5 }),
         arguments.quick,
         arguments.huge,
     );
