@@ -4,13 +4,14 @@ PREFIX ?= /usr/local
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
 MINUTES ?= 1
+BENCH_ARGS ?=
 
 # Most of a test is waiting for a server, so more of them than cores run side by side.
 export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-upgrade chaos soak fuzz lint prepare install clean
+.PHONY: help setup demo test test-upgrade chaos soak bench fuzz lint prepare install clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
@@ -18,6 +19,7 @@ help:
 	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
+	@echo 'make bench     speed, flatness and frugality beside a floor program, about an hour; BENCH_ARGS=… for its options, --help lists them'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (some minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
@@ -53,6 +55,12 @@ test-upgrade: setup
 
 soak: setup
 	cargo test --locked --test it backlog -- --ignored --nocapture --test-threads=1
+
+# The measured program is built by itself: tests and benches switch a feature on that no build has that ships.
+bench: setup
+	cargo build --release --locked
+	install -D target/release/feather-sync target/bench/feather-sync
+	cargo bench --locked --bench suite -- $(BENCH_ARGS)
 
 fuzz: setup
 	@scripts/fuzz $(MINUTES)

@@ -22,6 +22,7 @@ pub struct Cost {
     pub cpu_ms: f64,
     pub server_ms: f64,
     pub wal_kib: f64,
+    pub full_pages: f64,
     pub statements: f64,
     pub peak_mib: f64,
 }
@@ -34,6 +35,7 @@ impl Cost {
             cpu_ms: used.cpu * 1e3 / jobs,
             server_ms: work.cpu * 1e3 / jobs,
             wal_kib: work.wal_bytes / 1024.0 / jobs,
+            full_pages: work.full_pages / jobs,
             statements: work.statements / jobs,
             peak_mib: used.peak_mib,
         }

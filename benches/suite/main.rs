@@ -8,14 +8,20 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     unreachable_pub,
-    missing_docs,
     reason = "a benchmark prints figures and fails by panicking"
 )]
 
+mod backlog;
 mod drain;
+mod fleet;
 mod floor;
+mod idle;
+mod latency;
+mod memory;
 mod process;
+mod producers;
 mod report;
+mod resync;
 mod stage;
 
 use clap::Parser;
@@ -23,7 +29,18 @@ use clap::Subcommand;
 use stage::Stage;
 use std::path::PathBuf;
 
-const MEASURES: [&str; 1] = ["drain"];
+const MEASURES: [&str; 8] = [
+    "drain",
+    "latency",
+    "backlog",
+    "resync",
+    "producers",
+    "fleet",
+    "idle",
+    "memory",
+];
+/// They play scenarios.
+const SIMULATED: [&str; 3] = ["resync", "fleet", "memory"];
 
 /// Measures the daemon against a floor program. Nothing else should run on the machine meanwhile.
 #[derive(Parser)]
@@ -41,12 +58,15 @@ struct Arguments {
     /// An API instead of the simulator.
     #[arg(long)]
     api: Option<String>,
-    /// Interleaved rounds; medians are shown.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// A twentieth of everything, to see that it works.
+    /// Interleaved rounds; medians are shown. 5 unless given.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// A twentieth of everything in one round, to see that it works.
     #[arg(long)]
     quick: bool,
+    /// A backlog of ten million too, and a drain of a million: some 10 GB of disk, and hours.
+    #[arg(long)]
+    huge: bool,
     /// Where the JSON goes.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -74,14 +94,29 @@ async fn main() {
         arguments.program,
         arguments.database_url.as_deref(),
         arguments.api,
-        arguments.rounds,
+        arguments
+            .rounds
+            .unwrap_or(if arguments.quick { 1 } else { 5 }),
         arguments.quick,
+        arguments.huge,
     );
+    feather_sync::feather::install_tls();
     let wanted =
         |name: &str| arguments.measures.is_empty() || arguments.measures.iter().any(|m| m == name);
     for name in MEASURES.into_iter().filter(|name| wanted(name)) {
+        if SIMULATED.contains(&name) && !stage.is_simulated() {
+            println!("\n{name}: left out, it needs the simulator");
+            continue;
+        }
         let report = match name {
             "drain" => drain::measure(&stage).await,
+            "latency" => latency::measure(&stage).await,
+            "backlog" => backlog::measure(&stage).await,
+            "resync" => resync::measure(&stage).await,
+            "producers" => producers::measure(&stage).await,
+            "fleet" => fleet::measure(&stage).await,
+            "idle" => idle::measure(&stage).await,
+            "memory" => memory::measure(&stage).await,
             _ => unreachable!(),
         };
         report.print();

@@ -37,6 +37,8 @@ pub struct Stage {
     pub rounds: usize,
     /// Smaller, to see that it works.
     pub quick: bool,
+    /// Larger than most machines and patiences are.
+    pub huge: bool,
 }
 
 /// The simulator or another API.
@@ -51,6 +53,8 @@ pub struct Work {
     /// Seconds; none of a server that is not ours.
     pub cpu: f64,
     pub wal_bytes: f64,
+    /// Pages that went into the WAL whole, each being written for the first time since a checkpoint.
+    pub full_pages: f64,
     pub statements: f64,
 }
 
@@ -61,6 +65,7 @@ impl Stage {
         given_api: Option<String>,
         rounds: usize,
         quick: bool,
+        huge: bool,
     ) -> Self {
         let (postgres, server) = match database_url {
             Some(given) => (None, given.parse().unwrap()),
@@ -90,7 +95,13 @@ impl Stage {
             given_api,
             rounds,
             quick,
+            huge,
         }
+    }
+
+    /// Whether the API is ours, and does what a scenario says.
+    pub fn is_simulated(&self) -> bool {
+        self.given_api.is_none()
     }
 
     /// `full`, or a small part of it to see that it works.
@@ -119,8 +130,7 @@ impl Stage {
         ] {
             run(&mut server, &sql).await;
         }
-        let migrated = self.command(&["migrate"]).output().unwrap();
-        assert!(migrated.status.success(), "{migrated:?}");
+        self.tell(&["migrate"]);
         let mut conn = self.connect().await;
         run(
             &mut conn,
@@ -203,24 +213,59 @@ impl Stage {
         }
     }
 
-    /// What the server has done so far in the database of the bench.
+    /// Runs a command of the program to its end.
+    pub fn tell(&self, arguments: &[&str]) {
+        let told = self.command(arguments).output().unwrap();
+        assert!(told.status.success(), "{arguments:?}: {told:?}");
+    }
+
+    /// Waits until a daemon listens for wake-ups: it has started and looked for work then.
+    pub async fn listening(&self, conn: &mut PgConnection) {
+        let patience = Instant::now();
+        let sql = "SELECT count(*)::float8 FROM pg_stat_activity
+                   WHERE datname = current_database() AND query ILIKE 'LISTEN %'";
+        while number(conn, sql).await == 0.0 {
+            assert!(
+                patience.elapsed() < Duration::from_secs(30),
+                "the daemon does not listen"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until no daemon has a session any more, so that what they did shows in the server's statistics.
+    pub async fn counted(&self, conn: &mut PgConnection) {
+        let sql = "SELECT count(*)::float8 FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'feather-sync'";
+        while number(conn, sql).await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Seconds of CPU that the server has used so far; none of a server that is not ours.
+    pub fn server_cpu(&self) -> f64 {
+        self.postgres
+            .as_ref()
+            .and_then(LocalPostgres::pid)
+            .map_or(0.0, process::tree_cpu)
+    }
+
+    /// What the server has done so far in the database of the bench, the bench's own looking at it aside.
     pub async fn work(&self, conn: &mut PgConnection) -> Work {
         let row = sqlx::query(
-            "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8
+            "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8, sum(wal_fpi)::float8
              FROM pg_stat_statements
-             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND query NOT LIKE '%pg_stat_%'",
         )
         .fetch_one(conn)
         .await
         .unwrap();
         Work {
-            cpu: self
-                .postgres
-                .as_ref()
-                .and_then(LocalPostgres::pid)
-                .map_or(0.0, process::tree_cpu),
+            cpu: self.server_cpu(),
             wal_bytes: row.get(0),
             statements: row.get::<Option<f64>, _>(1).unwrap_or_default(),
+            full_pages: row.get::<Option<f64>, _>(2).unwrap_or_default(),
         }
     }
 
@@ -250,6 +295,15 @@ impl Stage {
     }
 }
 
+impl Api {
+    /// What the simulator has counted since it started.
+    pub async fn counts(&self) -> serde_json::Value {
+        let answer = reqwest::get(format!("{}/_sim/stats", self.url)).await;
+        let body = answer.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
+
 impl std::ops::Sub for Work {
     type Output = Self;
 
@@ -257,6 +311,7 @@ impl std::ops::Sub for Work {
         Self {
             cpu: self.cpu - before.cpu,
             wal_bytes: self.wal_bytes - before.wal_bytes,
+            full_pages: self.full_pages - before.full_pages,
             statements: self.statements - before.statements,
         }
     }
@@ -268,6 +323,14 @@ pub async fn run(conn: &mut PgConnection, sql: &str) {
         .execute(conn)
         .await
         .unwrap();
+}
+
+/// The one number that a query answers with, as a `float8`.
+pub async fn number(conn: &mut PgConnection, sql: &str) -> f64 {
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(conn)
+        .await
+        .unwrap()
 }
 
 /// Ids that no other round uses.
