@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod error_response;
 mod redact;
+mod room;
 mod wire;
 
 pub use answer::Received;

@@ -21,7 +21,7 @@ impl StorableBody {
     pub(super) fn new(mut bytes: Vec<u8>) -> Self {
         let mut altered = Vec::new();
         let mut at = 0;
-        while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'\\') {
+        while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
             let start = at + found;
             at = match escape(&bytes[start..]) {
                 Escape::Other(length) => start + length,
@@ -46,9 +46,8 @@ impl StorableBody {
 
     /// Blanks a secret wherever it stands, letter by letter so that offsets do not move.
     pub(super) fn without(mut self, secret: &str) -> Self {
-        let text = std::str::from_utf8(&self.bytes).unwrap_or_default();
         if secret.len() >= SHORTEST_SECRET {
-            self.blanked = text.match_indices(secret).map(|(at, _)| at).collect();
+            self.blanked = memchr::memmem::find_iter(&self.bytes, secret).collect();
         }
         if !self.blanked.is_empty() {
             self.received = Some(self.bytes.clone());
@@ -57,6 +56,11 @@ impl StorableBody {
             self.bytes[*at..*at + secret.len()].fill(b'*');
         }
         self
+    }
+
+    /// Whether nothing was replaced and nothing blanked.
+    pub(super) fn is_as_it_came(&self) -> bool {
+        self.altered.is_empty() && self.blanked.is_empty()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -12,6 +12,9 @@ use crate::feather::answer::read_answer;
 use crate::feather::answer::request_id;
 use crate::feather::error_response::EXCERPT_BYTES;
 use crate::feather::redact::Redactor;
+use crate::feather::room::FREE_BYTES;
+use crate::feather::room::Held;
+use crate::feather::room::Room;
 use reqwest::Method;
 use reqwest::Response;
 use reqwest::header::CONTENT_LENGTH;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Idle connections are dropped well before usual servers (60 s and more) drop theirs: a request on a connection
@@ -73,6 +77,7 @@ pub struct ApiClient {
     key: RwLock<HeaderValue>,
     read_key: KeyReader,
     redactor: Redactor,
+    room: Room,
 }
 
 impl ApiClient {
@@ -104,6 +109,7 @@ impl ApiClient {
             key: RwLock::new(key),
             read_key,
             redactor,
+            room: Room::of_process(),
         })
     }
 
@@ -137,16 +143,21 @@ impl ApiClient {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let response = self.send(method, &path, key.clone()).await?;
+        let deadline = Instant::now() + self.settings.request_timeout;
+        let mut response = self.send(method, &path, key.clone()).await?;
         reach(Point::Head);
         let status = response.status().as_u16();
-        let headers = response.headers().clone();
+        let headers = std::mem::take(response.headers_mut());
+        // Until the body is read and gone, and not while its answer waits to be stored.
+        let mut held = None;
         let body = if is_success(status) {
-            self.read_body(response).await.map_err(|failure| Failure {
-                http_status: Some(status),
-                upstream_request_id: request_id(&headers, &self.redactor),
-                ..failure
-            })?
+            self.read_body(response, deadline, &mut held)
+                .await
+                .map_err(|failure| Failure {
+                    http_status: Some(status),
+                    upstream_request_id: request_id(&headers, &self.redactor),
+                    ..failure
+                })?
         } else {
             // The status stands, however its body ends.
             read_some(response, ERROR_BODY_BYTES).await
@@ -176,19 +187,30 @@ impl ApiClient {
         request.send().await.map_err(|error| self.failure(error))
     }
 
-    async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+    /// Reads a body, in `held` room where it is a large one.
+    async fn read_body(
+        &self,
+        mut response: Response,
+        deadline: Instant,
+        held: &mut Option<Held>,
+    ) -> Result<Vec<u8>, Failure> {
         let limit = self.settings.max_body_bytes;
         let announced = response.content_length().unwrap_or_default();
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
         // Of a body that is refused anyway only the start is read, for people.
-        let enough = if announced > limit as u64 {
+        let enough = if announced > limit {
             EXCERPT_BYTES
         } else {
             limit
         };
-        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(limit).min(enough));
+        let expected = announced.min(enough);
+        if expected > FREE_BYTES {
+            *held = Some(self.room(expected, deadline).await?);
+        }
+        let mut body = Vec::with_capacity(expected);
         loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => return Ok(body),
                 Err(error) => {
                     let failure = self.failure(error);
@@ -197,14 +219,37 @@ impl ApiClient {
                         _ => failure,
                     });
                 }
-            }
-            if body.len() > enough {
+            };
+            let length = body.len() + chunk.len();
+            if length > enough {
+                // The start of it is all that is of use.
+                let missing = ERROR_BODY_BYTES.saturating_sub(body.len());
+                body.extend_from_slice(&chunk[..missing.min(chunk.len())]);
                 let why = format!(
                     "the body is larger than api.max_body_bytes ({limit}); raise it if such answers are real"
                 );
                 return Err(self.protocol(&why, &body));
             }
+            if length > FREE_BYTES && held.is_none() {
+                *held = Some(self.room(limit, deadline).await?);
+            }
+            if length > body.capacity() {
+                let roomier = (2 * body.capacity()).clamp(length, enough);
+                body.reserve_exact(roomier - body.len());
+            }
+            body.extend_from_slice(&chunk);
         }
+    }
+
+    /// Waits for room for a large body, of which `bytes` may have to be held.
+    async fn room(&self, bytes: usize, deadline: Instant) -> Result<Held, Failure> {
+        let limit = self.settings.max_body_bytes;
+        let held = tokio::time::timeout_at(deadline, self.room.take(bytes, limit)).await;
+        held.ok().flatten().ok_or_else(|| {
+            let timeout = self.settings.request_timeout;
+            let why = format!("no full answer within {timeout:?}: too many large bodies at a time");
+            Failure::new(ErrorClass::Timeout, why)
+        })
     }
 
     /// A body that is not what the API promises, with its start.

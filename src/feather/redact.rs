@@ -58,6 +58,12 @@ impl Redactor {
         })
     }
 
+    fn longest_secret(&self) -> usize {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        // They are sorted by their length.
+        secrets.first().map_or(0, |s| s.expose_secret().len())
+    }
+
     /// Length of `text` without a secret that has only begun at its end, as where a body was not read on.
     fn without_begun_secret(&self, text: &str) -> usize {
         let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +79,11 @@ impl Redactor {
 
     /// The first `limit` bytes of a body as text that Postgres can hold, once its secrets are blanked.
     pub fn excerpt(&self, body: &[u8], limit: usize) -> String {
-        // All of it: each secret that is blanked makes room for what follows, be it the start of another.
+        // More than that: each secret that is blanked makes room for what follows, be it the start of another. But not
+        // all of a body of many megabytes.
+        let longest = self.longest_secret().max(SHORTEST);
+        let enough = limit.saturating_add(1).saturating_mul(longest);
+        let body = &body[..body.len().min(enough)];
         let mut text = self
             .redact(&String::from_utf8_lossy(body))
             .replace(speaks_to_a_terminal, "\u{fffd}");
@@ -180,6 +190,12 @@ mod tests {
         for limit in 0..body.len() {
             assert!(!redactor().excerpt(&body, limit).contains("fth"), "{limit}");
         }
+    }
+
+    #[test]
+    fn an_excerpt_of_nothing_but_secrets_is_as_long_as_any() {
+        let body = b"fth_live_secret".repeat(100_000);
+        assert_eq!(redactor().excerpt(&body, 100), "*".repeat(100));
     }
 
     #[test]

@@ -1,4 +1,10 @@
+use super::fields::WARNED_NAME_BYTES;
+use super::fields::WARNINGS;
 use super::*;
+use crate::domain::snapshot::Optional;
+use crate::domain::snapshot::Warning;
+use chrono::DateTime;
+use chrono::Utc;
 use serde_json::Value;
 use serde_json::json;
 
@@ -265,4 +271,50 @@ fn an_answer_of_which_much_had_to_be_altered_has_few_warnings_and_short_ones() {
     assert_eq!(warnings[WARNINGS].field, "…");
     let twice = edited(|value| value["tools"] = json!(vec![tool(1); 500]));
     assert_eq!(read(&twice).unwrap().warnings.len(), WARNINGS + 1);
+}
+
+/// With everything that reading has to be careful about: names that are escaped, doubled or unknown, white space, long
+/// numbers. `\u0000` in it is replaced before it is read.
+const CAREFUL: &str = r#"{"updated_at":"2026-01-01T00:00:00Z","id":"3c90c3cc-0d44-4b50-8888-8dd25736052a","organization_id":"00000000-0000-0000-0000-000000000000","integration_key":"slack","nickname_slug":"ops","nickname":"first","vendor":"nango","vendor_connection_id":null,"status":"active","tools_status":"synced","tools_synced_at":"2026-01-01T00:00:00Z","status_reason":null,"connected_at":null,"last_refreshed_at":"2026-01-03T00:00:00Z","last_used_at":null,"metadata":{ "a" : [1, 2.50] },"voice_account_cps":1.50,"created_at":"2026-01-01T00:00:00Z","n\u00e9w \"one\"":{"n":1e400},"nick\u006eame":"a\u0000b","tools":[{"id":"00000000-0000-0000-0000-000000000001","connection_id":"3c90c3cc-0d44-4b50-8888-8dd25736052a","organization_id":"00000000-0000-0000-0000-000000000000","integration_key":"slack","nickname_slug":"ops","tool_path":"chat.post","slug":"ops_post","display_name":"Post","description":"line\none","input_schema":{"type":"object"},"response_schema":null,"is_enabled":true,"last_seen_at":"2026-01-02T03:04:05.123456Z","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00+02:00","stale_field_paths":["a.b"],"default_count":1,"pinned_count":0,"stale_input_fields":[],"merged_input_preview":{},"Z":0,"Z":1}]}"#;
+
+#[test]
+fn hashes_are_those_that_databases_have_stored_since_the_first_release() {
+    let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let snapshot = read_text(CAREFUL).unwrap();
+    let tool = snapshot.tools.as_ref().unwrap()[0].hash;
+    assert_eq!(hex(&snapshot.hash), "d388b36a1b19ef1bb2464f90bfb0f4d7");
+    assert_eq!(hex(&tool), "cf25396674f70427d20a82876418894a");
+    assert_eq!(
+        hex(&snapshot.fingerprint()),
+        "95ce851e43cc84408d6eea269a3588bd"
+    );
+}
+
+#[test]
+fn an_answer_reads_the_same_at_once_and_layer_by_layer() {
+    let id = ID.parse().unwrap();
+    let text = CAREFUL.replace(r"a\u0000b", "ab");
+    let doubled = edited(|value| value["tools"] = json!([tool(2), tool(1), tool(2)]));
+    for text in [text, doubled.to_string(), connection().to_string()] {
+        let body = StorableBody::new(text.clone().into());
+        assert!(read_at_once(&body, &text, id).is_some(), "{text}");
+        let at_once = read_connection(&body, id).unwrap();
+        assert_eq!(at_once, read_by_layers(&body, &text, id).unwrap());
+    }
+}
+
+#[test]
+fn what_is_wrong_in_an_inner_layer_does_not_hide_what_is_wrong_in_an_outer_one() {
+    let error = |edit: fn(&mut Value)| read(&edited(edit)).unwrap_err().to_string();
+    let other = error(|value| {
+        value["id"] = json!(Uuid::nil());
+        value["tools"] = json!([1]);
+    });
+    assert!(other.contains("is about connection"), "{other}");
+    let first = error(|value| {
+        value["nickname"] = json!(1);
+        value["tools"][0]["slug"] = json!(1);
+        value["tools"][1] = json!(1);
+    });
+    assert!(first.contains("tools[0].slug: invalid type"), "{first}");
 }
