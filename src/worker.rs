@@ -8,6 +8,7 @@ mod account;
 mod agenda;
 mod commit;
 mod execute;
+mod gather;
 mod listen;
 mod refusal;
 mod slots;
@@ -31,7 +32,7 @@ use crate::metrics::OfKind;
 use crate::store::Db;
 use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
-use crate::worker::commit::Ended;
+use crate::worker::gather::Ended;
 use crate::worker::slots::Slots;
 use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -103,6 +105,8 @@ pub struct Worker {
     commits: AtomicU64,
     /// Wake-ups are heard, so polling may slow down.
     listening: AtomicBool,
+    /// Rows of the queue when they were last counted.
+    queued: AtomicI64,
     /// More history is past its time than one round of upkeep deletes.
     history_left: AtomicBool,
     turn: AtomicUsize,
@@ -124,6 +128,8 @@ pub struct Progress {
     pub uncommitted: usize,
     /// When the upkeep last came round.
     pub upkept_at: Instant,
+    /// When a look into the inbox last saw to it that no lease had run out.
+    leases_held_at: Option<Instant>,
     /// The database trouble that is not over, by what it keeps from being done.
     pub trouble: BTreeMap<&'static str, String>,
 }
@@ -174,6 +180,7 @@ impl Worker {
             counted: Mutex::default(),
             held: Mutex::default(),
             listening: AtomicBool::new(false),
+            queued: AtomicI64::new(i64::MAX),
             history_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             progress: Mutex::new(Progress {
@@ -181,6 +188,7 @@ impl Worker {
                 committed_at: now,
                 uncommitted: 0,
                 upkept_at: now,
+                leases_held_at: None,
                 trouble: BTreeMap::new(),
             }),
         }

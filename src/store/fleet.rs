@@ -42,6 +42,19 @@ pub struct AccountCounts {
 }
 
 impl AccountCounts {
+    /// Rows of the queue.
+    pub fn rows(&self) -> i64 {
+        let jobs = [
+            self.pending_finalize,
+            self.pending_settle,
+            self.running_finalize,
+            self.running_settle,
+            self.dead_finalize,
+            self.dead_settle,
+        ];
+        jobs.iter().sum::<i64>() + self.requests_waiting
+    }
+
     /// Of an account with nothing in the queue.
     pub fn empty(account: String) -> Self {
         Self {
@@ -114,11 +127,12 @@ impl Db {
         session.settle(result)
     }
 
-    /// Counts the queue anew unless a replica has done so in the last 7 s or is doing it.
+    /// Counts the queue anew unless a replica has done so in the last 7 s or is doing it. `many` rows are read in the
+    /// order of the table, which takes a transaction of its own.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn refresh_counts(&self) -> Result<(), StoreError> {
+    pub async fn refresh_counts(&self, many: bool) -> Result<(), StoreError> {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
@@ -147,6 +161,10 @@ impl Db {
             "#
         );
         let result = within(async {
+            if !many {
+                query.execute(&mut *session).await?;
+                return Ok(());
+            }
             let mut tx = session.begin().await?;
             // The one query that is meant to read all of a table.
             sqlx::raw_sql("SET LOCAL enable_seqscan = on")

@@ -17,6 +17,10 @@ pub struct TakenIn {
     pub next_due_in: Option<std::time::Duration>,
     /// Running connections that are asked for once more: their requests wait until the job is let go.
     pub passed_over: Vec<Uuid>,
+    /// Some job waits, due or not.
+    pub pending: bool,
+    /// Some lease has run out.
+    pub expired: bool,
 }
 
 /// Connections to enqueue together.
@@ -127,7 +131,11 @@ impl Db {
                    ARRAY(SELECT j.connection_id FROM feather.sync_jobs j
                          WHERE j.state = 'running'
                            AND EXISTS (SELECT FROM feather.sync_requests r WHERE r.connection_id = j.connection_id))
-                       AS "passed_over!"
+                       AS "passed_over!",
+                   EXISTS (SELECT FROM folded) OR EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending')
+                       AS "pending!",
+                   EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'running' AND lease_until < clock_timestamp())
+                       AS "expired!"
             "#,
             i64::from(limit)
         );
@@ -137,6 +145,8 @@ impl Db {
             requests: row.requests.unsigned_abs(),
             next_due_in: row.next_due_in.map(super::seconds),
             passed_over: row.passed_over,
+            pending: row.pending,
+            expired: row.expired,
         })
     }
 

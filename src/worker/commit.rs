@@ -1,4 +1,4 @@
-//! The committer: gathers what has ended, at once when idle and up to a batch when busy, and writes it down.
+//! The committer: writes down what has been gathered.
 
 use crate::domain::Finished;
 use crate::domain::Job;
@@ -12,10 +12,11 @@ use crate::store::StoreError;
 use crate::worker::FIRST_WAIT;
 use crate::worker::LONGEST_WAIT;
 use crate::worker::Worker;
+use crate::worker::gather::Batch;
+use crate::worker::gather::Ended;
+use crate::worker::gather::Gathered;
 use crate::worker::refusal::Refusals;
 use crate::worker::refusal::Step;
-use crate::worker::slots::Hold;
-use crate::worker::slots::Permits;
 use crate::worker::waits::Waits;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,21 +26,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A job whose task is over, with what it frees once this is written down.
-pub(super) enum Ended {
-    /// The call was made.
-    Finished(Box<Finished>, Hold),
-    /// The call was not made.
-    Unstarted(Job, Permits),
-}
-
 /// When it must end, waits are no longer than this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
-/// A batch is full with so much of answers, too: a statement of their size takes many times as much memory, and must
-/// not take longer than a statement may.
-const BATCH_BYTES: usize = 16 << 20;
-/// How long results are gathered while many calls are out.
-const GATHER: Duration = Duration::from_millis(20);
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
 const LAST_TRIES: Duration = Duration::from_millis(1_500);
 
@@ -71,33 +59,6 @@ impl Worker {
             }
             self.note_uncommitted(0);
         }
-    }
-
-    /// What has ended, and while many calls are out, what ends within a moment: as Postgres delays a commit by
-    /// `commit_delay` where `commit_siblings` are at work.
-    async fn gather(
-        &self,
-        first: Ended,
-        ended: &mut mpsc::Receiver<Ended>,
-        abort: &CancellationToken,
-    ) -> Gathered {
-        let until = tokio::time::Instant::now() + GATHER;
-        let mut gathered = Gathered::default();
-        gathered.add(first);
-        while !gathered.is_full(self.settings.batch_size) {
-            let next = match ended.try_recv() {
-                Ok(next) => Some(next),
-                Err(_) if gathered.is_urgent || !self.slots.are_busy() || abort.is_cancelled() => {
-                    None
-                }
-                Err(_) => tokio::time::timeout_at(until, ended.recv())
-                    .await
-                    .unwrap_or_default(),
-            };
-            let Some(next) = next else { break };
-            gathered.add(next);
-        }
-        gathered
     }
 
     /// Gives leases back, so that the attempts are not counted. Safe to repeat: what was given back no longer holds
@@ -289,68 +250,6 @@ enum Part {
     Refused(String),
     /// It cannot be written now.
     Left,
-}
-
-/// What has ended and was gathered.
-#[derive(Default)]
-struct Gathered {
-    batch: Batch,
-    bytes: usize,
-    /// Something in it must not wait: it concerns all calls of its account, or another replica could make the call.
-    is_urgent: bool,
-    unstarted: Vec<Job>,
-    unused: Vec<Permits>,
-}
-
-impl Gathered {
-    fn add(&mut self, item: Ended) {
-        match item {
-            Ended::Finished(attempt, hold) => {
-                self.is_urgent |= attempt.verdict.refuses_account() || attempt.job.probe;
-                self.bytes += size(&attempt);
-                self.batch.finished.push(*attempt);
-                self.batch.holds.push(hold);
-            }
-            Ended::Unstarted(job, permits) => {
-                self.is_urgent = true;
-                self.unstarted.push(job);
-                self.unused.push(permits);
-            }
-        }
-    }
-
-    fn is_full(&self, most: usize) -> bool {
-        self.batch.finished.len() + self.unstarted.len() >= most || self.bytes >= BATCH_BYTES
-    }
-}
-
-/// Attempts, and what they free once they are written down.
-#[derive(Default)]
-struct Batch {
-    finished: Vec<Finished>,
-    holds: Vec<Hold>,
-}
-
-impl Batch {
-    fn split(mut self, step: &Step) -> [Self; 2] {
-        let at = if *step == Step::PartLargest {
-            self.finished.sort_by_key(size);
-            self.finished.len() - 1
-        } else {
-            self.finished.len() / 2
-        };
-        let rest = Self {
-            finished: self.finished.split_off(at),
-            // Which of them belongs to which does not matter: all are freed in the end.
-            holds: self.holds.split_off(at),
-        };
-        [self, rest]
-    }
-}
-
-pub(super) fn size(finished: &Finished) -> usize {
-    let stored = finished.verdict.stored.as_ref();
-    stored.map_or(0, |stored| stored.snapshot.bytes)
 }
 
 /// The tries of one write-back.

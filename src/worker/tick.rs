@@ -103,6 +103,7 @@ impl Worker {
         };
         self.give_back_unheard(running).await?;
         let (mut hindered, mut looked_in) = (None, None);
+        let mut nothing_waits = false;
         let now = self.clock.now();
         let quiet = running.inbox_quiet_until.is_some_and(|until| until > now);
         match running.inbox_rests_until.filter(|until| *until > now) {
@@ -144,6 +145,13 @@ impl Worker {
                     running.inbox_quiet_until =
                         Some(looked + self.settings.poll_interval.mul_f64(QUIET));
                 }
+                if hindered.is_none() {
+                    nothing_waits = !taken.pending && !taken.expired;
+                    if taken.expired {
+                        self.expire_leases().await?;
+                    }
+                    self.lock_progress().leases_held_at = Some(looked);
+                }
                 let passed_over = !taken.passed_over.is_empty();
                 *self.lock_passed_over() = taken.passed_over.into_iter().collect();
                 // One of them may have been let go before this was known.
@@ -151,6 +159,10 @@ impl Worker {
                     self.stir();
                 }
             }
+        }
+        if nothing_waits {
+            self.slots.note_short(false);
+            return Ok((tick, hindered));
         }
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut short = false;

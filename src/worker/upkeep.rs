@@ -21,6 +21,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_BATCH: u32 = 200;
 /// Counts, signs of life and a look at the key files come every second round.
 const COUNT_EVERY: u32 = 2;
+/// From so many rows on the queue is counted in the order of its table.
+const MANY_ROWS: i64 = 1_000;
 /// History is looked at every minute.
 const DELETE_EVERY: u32 = 12;
 const DELETE_BATCH: u32 = 2_000;
@@ -50,7 +52,9 @@ impl Worker {
             // A replica that has been idle meets no refusal that would tell it of a new key.
             self.accounts.iter().for_each(Account::refresh_key);
         }
-        self.expire_leases().await?;
+        if !self.leases_hold() {
+            self.expire_leases().await?;
+        }
         if round.is_multiple_of(COUNT_EVERY) {
             let accounts: Vec<_> = self
                 .accounts
@@ -58,8 +62,12 @@ impl Worker {
                 .map(|account| account.name.clone())
                 .collect();
             self.db.heartbeat(&self.settings.name, &accounts).await?;
-            self.db.refresh_counts().await?;
-            self.show_counts(&self.db.counts().await?);
+            let many = self.queued.load(Ordering::Relaxed) >= MANY_ROWS;
+            self.db.refresh_counts(many).await?;
+            let counts = self.db.counts().await?;
+            let queued = counts.iter().map(AccountCounts::rows).sum();
+            self.queued.store(queued, Ordering::Relaxed);
+            self.show_counts(&counts);
         }
         if round.is_multiple_of(DELETE_EVERY) || self.history_left.load(Ordering::Relaxed) {
             // A bounded part each time: leases and signs of life must not wait for a long-neglected history.
@@ -76,6 +84,13 @@ impl Worker {
             self.history_left.store(true, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// A look into the inbox has lately seen to it that no lease had run out.
+    fn leases_hold(&self) -> bool {
+        let now = self.clock.now();
+        let held_at = self.lock_progress().leases_held_at;
+        held_at.is_some_and(|at| now.saturating_duration_since(at) < EXPIRE_EVERY)
     }
 
     /// Ends attempts whose lease has run out, here or elsewhere.
