@@ -231,9 +231,7 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
     }
     let cpu = stage.server_cpu() - cpu;
     daemon.stop().await;
-    if std::env::var_os("BENCH_STATEMENTS").is_some() {
-        println!("{}", stage.statements(conn).await);
-    }
+    stage.print_statements(conn).await;
     let at = |part: f64| {
         let least = seen[0].1 + calls as f64 * part;
         seen.iter().copied().find(|(_, done)| *done >= least)
