@@ -12,6 +12,8 @@ use sqlx::PgConnection;
 use std::time::Duration;
 use std::time::Instant;
 
+/// The smaller a job, the more the queue counts.
+const SCENARIO: &str = "tools = 1\nkeep_calls = 0";
 const SMALL: usize = 10_000;
 const LARGE: usize = 1_000_000;
 const HUGE: usize = 10_000_000;
@@ -44,8 +46,7 @@ struct Run {
 }
 
 pub async fn measure(stage: &Stage) -> Report {
-    // The smaller a job, the more the queue counts.
-    let api = stage.api("tools = 1\nkeep_calls = 0").await;
+    let api = stage.api(SCENARIO).await;
     let mut small = Vec::new();
     let (mut large, mut stale, mut huge) = (Vec::new(), Vec::new(), Vec::new());
     let (mut free, mut held, mut bloated) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,7 +59,7 @@ pub async fn measure(stage: &Stage) -> Report {
         }
         free.push(with_snapshot(stage, &api, false).await);
         held.push(with_snapshot(stage, &api, true).await);
-        bloated.push(after_a_drain(stage, &api).await);
+        bloated.push(after_a_drain(stage).await);
     }
     let of =
         |runs: &[Run], part: fn(&Run) -> f64| median(&runs.iter().map(part).collect::<Vec<_>>());
@@ -173,13 +174,15 @@ fn drained(stage: &Stage) -> usize {
     stage.size(if stage.huge { LARGE } else { MEDIUM })
 }
 
-async fn after_a_drain(stage: &Stage, api: &Api) -> Run {
+async fn after_a_drain(stage: &Stage) -> Run {
+    // Its own: a simulator keeps in memory whom it has been asked for.
+    let api = stage.api(SCENARIO).await;
     let mut conn = stage.fresh_database().await;
     load(&mut conn, drained(stage), Statistics::Fresh).await;
-    stage.daemon(api, &["--until-empty"], &[]).wait().await;
+    stage.daemon(&api, &["--until-empty"], &[]).wait().await;
     load(&mut conn, stage.size(SMALL), Statistics::Left).await;
     run(&mut conn, "SELECT pg_stat_statements_reset()").await;
-    drain_some(stage, api, &mut conn, stage.size(CALLS)).await
+    drain_some(stage, &api, &mut conn, stage.size(CALLS)).await
 }
 
 /// Jobs as requests of the last hour leave them, one after the other.
@@ -228,9 +231,7 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
     }
     let cpu = stage.server_cpu() - cpu;
     daemon.stop().await;
-    if std::env::var_os("BENCH_STATEMENTS").is_some() {
-        println!("{}", stage.statements(conn).await);
-    }
+    stage.print_statements(conn).await;
     let at = |part: f64| {
         let least = seen[0].1 + calls as f64 * part;
         seen.iter().copied().find(|(_, done)| *done >= least)

@@ -106,8 +106,6 @@ pub async fn drain(stage: &Stage, api: &Api, jobs: usize) -> Cost {
     let before = stage.work(&mut conn).await;
     let used = stage.daemon(api, &["--until-empty"], &[]).wait().await;
     let cost = Cost::of(jobs, used, stage.work(&mut conn).await - before);
-    if std::env::var_os("BENCH_STATEMENTS").is_some() {
-        println!("{}", stage.statements(&mut conn).await);
-    }
+    stage.print_statements(&mut conn).await;
     cost
 }

@@ -153,7 +153,7 @@ struct Tool<'a> {
     merged_input_preview: &'a RawValue,
 }
 
-fn json<'a>(value: Option<&'a RawValue>) -> Option<&'a str> {
+fn json(value: Option<&RawValue>) -> Option<&str> {
     value.map(RawValue::get)
 }
 

@@ -124,6 +124,7 @@ async fn of_daemon(
     let waits = ask_all(&mut conn, &mut Asked::Daemon, stage.size(requests), every).await;
     let cpu_ms = (daemon.cpu() - before) * 1e3 / waits.0.len() as f64;
     daemon.stop().await;
+    stage.print_statements(&mut conn).await;
     (waits, cpu_ms)
 }
 

@@ -63,8 +63,14 @@ impl Report {
     }
 
     pub fn print(&self) {
+        let longest = self
+            .lines
+            .iter()
+            .map(|line| line.what.chars().count())
+            .max();
+        let width = longest.unwrap_or_default();
         println!(
-            "\n{:<58}{:>11}{:>11}{:>8}  {:<15}",
+            "\n{:<width$}{:>11}{:>11}{:>8}  {:<15}",
             self.name, "floor", "ours", "ratio", "must / aim"
         );
         for line in &self.lines {
@@ -73,7 +79,7 @@ impl Report {
                 .floor
                 .map_or_else(String::new, |floor| format!("{:.2}", line.ours / floor));
             println!(
-                "{:<58}{floor:>11}{:>11}{ratio:>8}  {}",
+                "{:<width$}{floor:>11}{:>11}{ratio:>8}  {}",
                 line.what,
                 number(line.ours),
                 line.judged()

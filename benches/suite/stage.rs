@@ -269,8 +269,11 @@ impl Stage {
         }
     }
 
-    /// The costliest statements, for `--statements`.
-    pub async fn statements(&self, conn: &mut PgConnection) -> String {
+    /// The costliest statements of a run, where the environment has BENCH_STATEMENTS.
+    pub async fn print_statements(&self, conn: &mut PgConnection) {
+        if std::env::var_os("BENCH_STATEMENTS").is_none() {
+            return;
+        }
         let rows = sqlx::query(
             "SELECT calls, total_plan_time::float8, total_exec_time::float8, left(regexp_replace(query, '\\s+', ' ', 'g'), 90)
              FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -291,7 +294,7 @@ impl Stage {
             )
             .unwrap();
         }
-        text
+        println!("{text}");
     }
 }
 
