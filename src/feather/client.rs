@@ -205,7 +205,10 @@ impl ApiClient {
         };
         let expected = announced.min(enough);
         if expected > FREE_BYTES {
-            *held = Some(self.room(expected, deadline).await?);
+            *held = Some(
+                self.in_time(deadline, self.room.take(expected, limit))
+                    .await?,
+            );
         }
         let mut body = Vec::with_capacity(expected);
         loop {
@@ -230,8 +233,9 @@ impl ApiClient {
                 );
                 return Err(self.protocol(&why, &body));
             }
-            if length > FREE_BYTES && held.is_none() {
-                *held = Some(self.room(limit, deadline).await?);
+            if length > held.as_ref().map_or(FREE_BYTES, |held| held.bytes) {
+                let more = self.room.take_more(length, limit);
+                *held = Some(self.in_time(deadline, more).await?);
             }
             if length > body.capacity() {
                 let roomier = (2 * body.capacity()).clamp(length, enough);
@@ -241,13 +245,16 @@ impl ApiClient {
         }
     }
 
-    /// Waits for room for a large body, of which `bytes` may have to be held.
-    async fn room(&self, bytes: usize, deadline: Instant) -> Result<Held, Failure> {
-        let limit = self.settings.max_body_bytes;
-        let held = tokio::time::timeout_at(deadline, self.room.take(bytes, limit)).await;
+    /// Waits for room for a body.
+    async fn in_time(
+        &self,
+        deadline: Instant,
+        room: impl Future<Output = Option<Held>>,
+    ) -> Result<Held, Failure> {
+        let held = tokio::time::timeout_at(deadline, room).await;
         held.ok().flatten().ok_or_else(|| {
             let timeout = self.settings.request_timeout;
-            let why = format!("no full answer within {timeout:?}: too many large bodies at a time");
+            let why = format!("no full answer within {timeout:?}: other large bodies came first");
             Failure::new(ErrorClass::Timeout, why)
         })
     }
@@ -319,3 +326,6 @@ fn is_cut_short(error: &reqwest::Error) -> bool {
             .contains("error reading a body from connection")
     })
 }
+
+#[cfg(test)]
+mod tests;
