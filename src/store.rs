@@ -40,6 +40,7 @@ pub use account::PausedAccount;
 pub use attempt::ToolChanges;
 pub use claim::Claim;
 pub use claim::ClaimRequest;
+pub use claim::Lane;
 pub use commit::Committed;
 pub use connection::Db;
 pub use connection::DbSettings;

@@ -129,7 +129,7 @@ pub struct Progress {
     /// When the upkeep last came round.
     pub upkept_at: Instant,
     /// When a look into the inbox last saw to it that no lease had run out.
-    leases_held_at: Option<Instant>,
+    pub leases_held_at: Option<Instant>,
     /// The database trouble that is not over, by what it keeps from being done.
     pub trouble: BTreeMap<&'static str, String>,
 }

@@ -81,6 +81,7 @@ mod tests {
             committed_at: now,
             uncommitted: 1,
             upkept_at: now,
+            leases_held_at: None,
             trouble: BTreeMap::new(),
         }
     }

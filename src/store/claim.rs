@@ -10,6 +10,8 @@ use crate::domain::pace::CLIMB_PER_SECOND;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use chrono::DateTime;
+use chrono::Utc;
 use std::time::Duration;
 
 /// What a replica asks for.
@@ -27,6 +29,19 @@ pub struct ClaimRequest<'a> {
     pub worker: &'a str,
     /// Which phase goes first among jobs of the same priority.
     pub prefer: Phase,
+    /// Look in these lanes only, from there on. Empty: in all of them, from their beginning.
+    pub known: &'a [Lane],
+}
+
+/// Jobs of one account that are claimed in the order in which they are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Their phase.
+    pub phase: Phase,
+    /// Their priority.
+    pub priority: i16,
+    /// Those that were due before have been claimed, but for stragglers.
+    pub from: DateTime<Utc>,
 }
 
 /// What a claim came to.
@@ -40,6 +55,8 @@ pub enum Claim {
         jobs: Vec<Job>,
         /// It was the budget that allowed no more.
         budget_bound: bool,
+        /// Where they were found.
+        lanes: Vec<Lane>,
     },
     /// Jobs are due, and the budget allows the next one after this long.
     Budget(Duration),
@@ -58,13 +75,20 @@ impl Db {
     /// When the database fails. The outcome is unknown then: what was claimed is expired with its lease.
     pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let mut session = self.session().await?;
+        let phases: Vec<_> = request
+            .known
+            .iter()
+            .map(|lane| lane.phase.as_str())
+            .collect();
+        let priorities: Vec<_> = request.known.iter().map(|lane| lane.priority).collect();
+        let from: Vec<_> = request.known.iter().map(|lane| lane.from).collect();
         let query = sqlx::query!(
             r#"
-            WITH RECURSIVE lanes (phase, priority, due_at) AS (
+            WITH RECURSIVE all_lanes (phase, priority, due_at) AS (
                 -- The (phase, priority) pairs in use, each found by one probe of the index, which tells too when the
                 -- first of its jobs is due.
                 SELECT p.phase, first.priority, first.run_at
-                FROM (VALUES ('finalize'), ('settle')) AS p (phase)
+                FROM (SELECT phase FROM (VALUES ('finalize'), ('settle')) AS p (phase) WHERE cardinality($10::text[]) = 0) AS p
                 CROSS JOIN LATERAL (
                     SELECT j.priority, j.run_at FROM feather.sync_jobs j
                     WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending'
@@ -72,12 +96,24 @@ impl Db {
                 ) AS first
                 UNION ALL
                 SELECT l.phase, next.priority, next.run_at
-                FROM lanes l
+                FROM all_lanes l
                 CROSS JOIN LATERAL (
                     SELECT j.priority, j.run_at FROM feather.sync_jobs j
                     WHERE j.account = $1 AND j.phase = l.phase AND j.state = 'pending' AND j.priority > l.priority
                     ORDER BY j.priority, j.run_at LIMIT 1
                 ) AS next
+            ), lanes AS MATERIALIZED (
+                -- While somebody's snapshot is open, what was claimed stays in the index, dead; a known lane begins behind it.
+                SELECT phase, priority, due_at FROM all_lanes
+                UNION ALL
+                SELECT known.phase, known.priority, first.run_at
+                FROM unnest($10::text[], $11::smallint[], $12::timestamptz[]) AS known (phase, priority, since)
+                CROSS JOIN LATERAL (
+                    SELECT j.run_at FROM feather.sync_jobs j
+                    WHERE j.account = $1 AND j.phase = known.phase AND j.state = 'pending' AND j.priority = known.priority
+                      AND j.run_at >= known.since
+                    ORDER BY j.run_at LIMIT 1
+                ) AS first
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
                        a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
@@ -108,7 +144,7 @@ impl Db {
                 FROM bucket
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
-                FROM (SELECT phase, priority FROM lanes WHERE due_at <= now()
+                FROM (SELECT phase, priority, due_at FROM lanes WHERE due_at <= now()
                       -- A probe is what has been due longest in any lane. A refused job goes to the end, so the next
                       -- probe is another one: were it always the same, and the API refused just that one, the
                       -- account would never go on.
@@ -117,7 +153,7 @@ impl Db {
                 CROSS JOIN LATERAL (
                     SELECT connection_id FROM feather.sync_jobs
                     WHERE account = $1 AND phase = lane.phase AND state = 'pending' AND priority = lane.priority
-                      AND run_at <= now()
+                      AND run_at >= lane.due_at AND run_at <= now()
                     ORDER BY run_at
                     LIMIT (SELECT n FROM permits)
                     FOR UPDATE SKIP LOCKED
@@ -154,7 +190,7 @@ impl Db {
                    claimed.started_at AS "started_at?", claimed.finalize_started_at AS "finalize_started_at?",
                    claimed.wanted_at AS "wanted_at?", claimed.settle_deadline AS "settle_deadline?",
                    claimed.settle_polls AS "settle_polls?", claimed.seen_fingerprint AS "seen_fingerprint?",
-                   claimed.seen_at AS "seen_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?"
+                   claimed.seen_at AS "seen_at?", claimed.priority AS "priority?", claimed.run_at AS "run_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?"
             FROM bucket
             CROSS JOIN permits
             LEFT JOIN claimed ON true
@@ -170,7 +206,10 @@ impl Db {
             request.worker,
             request.prefer.as_str(),
             CLIMB_PER_SECOND,
-            request.budget.limit
+            request.budget.limit,
+            &phases as _,
+            &priorities,
+            &from
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;
@@ -183,6 +222,24 @@ impl Db {
                 Some(left) => Claim::Paused(super::seconds(left)),
                 None => Claim::Budget(super::seconds((1.0 - first.tokens) / first.rate)),
             });
+        }
+        let mut lanes: Vec<Lane> = Vec::new();
+        for row in &rows {
+            let phase = row.phase.as_deref().and_then(Phase::parse);
+            let Some(((phase, priority), from)) = phase.zip(row.priority).zip(row.run_at) else {
+                continue;
+            };
+            match lanes
+                .iter_mut()
+                .find(|lane| lane.phase == phase && lane.priority == priority)
+            {
+                Some(lane) => lane.from = lane.from.max(from),
+                None => lanes.push(Lane {
+                    phase,
+                    priority,
+                    from,
+                }),
+            }
         }
         let jobs: Option<Vec<Job>> = rows
             .iter()
@@ -218,6 +275,7 @@ impl Db {
                 budget_bound: first.permits < i64::from(request.slots)
                     && i64::try_from(jobs.len()).ok() == Some(first.permits),
                 jobs,
+                lanes,
             }),
             // The schema's constraints rule it out; the leases would run out and be recorded as crashed.
             None => Err(StoreError::Other(

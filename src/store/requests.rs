@@ -87,7 +87,8 @@ impl Db {
                 FOR UPDATE OF r SKIP LOCKED
             ), wanted AS MATERIALIZED (
                 SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS account, min(priority) AS priority,
-                       min(run_at) AS run_at, min(GREATEST(requested_at, run_at)) AS wanted_at
+                       min(run_at) AS run_at, min(GREATEST(requested_at, run_at)) AS wanted_at,
+                       row_number() OVER (ORDER BY min(id)) - 1 AS place
                 FROM pick GROUP BY connection_id
             ), there AS MATERIALIZED (
                 SELECT connection_id FROM feather.sync_jobs
@@ -113,7 +114,11 @@ impl Db {
                 RETURNING j.connection_id, j.run_at
             ), fresh AS (
                 INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
-                SELECT w.connection_id, w.account, w.priority, w.run_at, w.wanted_at
+                SELECT w.connection_id, w.account, w.priority,
+                       -- What is due at the same moment is due in its order, so that a claim can go on where the last ended.
+                       CASE WHEN w.run_at > now() THEN w.run_at
+                            ELSE LEAST(w.run_at + w.place * interval '1 microsecond', now()) END,
+                       w.wanted_at
                 FROM wanted w
                 WHERE w.connection_id NOT IN (SELECT connection_id FROM there)
                 ORDER BY w.connection_id

@@ -4,6 +4,8 @@ use crate::domain::AccountName;
 use crate::domain::Budget;
 use crate::domain::budget::FRESH_FOR;
 use crate::feather::ApiClient;
+use crate::store::Lane;
+use crate::worker::Again;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,6 +16,11 @@ use tokio::sync::Semaphore;
 
 /// A refusal is written down at once; where it cannot be, nothing can be claimed either.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// After a claim that looked into all lanes, the known ones do for so many times as long as it took.
+const LANES_HOLD: u32 = 10;
+/// And no longer than this: a fresh and urgent request may be in another.
+const LANES_HOLD_MOST: Duration = Duration::from_millis(500);
 
 /// What is configured of an account.
 #[derive(Clone, Debug)]
@@ -44,6 +51,9 @@ struct Recent {
     rest_until: Option<Instant>,
     /// The API has refused this key or this pace, and until it is written down nobody else knows.
     refused_until: Option<Instant>,
+    /// Lanes in which there lately was more than could be claimed, and how long others are not looked into.
+    lanes: Vec<Lane>,
+    lanes_until: Option<Instant>,
     /// The last claim found the account paused, or a call of ours the key refused.
     was_paused: bool,
     /// Why the key could not be read the last time.
@@ -98,6 +108,50 @@ impl Account {
         self.lock_recent()
             .refused_until
             .is_some_and(|until| until > now)
+    }
+
+    /// Where a claim goes on; empty where it looks everywhere.
+    pub(super) fn known_lanes(&self, now: Instant) -> Vec<Lane> {
+        let recent = self.lock_recent();
+        match recent.lanes_until {
+            Some(until) if until > now => recent.lanes.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where jobs were found by a claim that looked into the `known` lanes, or into all. Looking into all costs as much
+    /// as there is dead in the index; so that claims spend little of their time on it, the known ones do for as many
+    /// times as long.
+    pub(super) fn note_lanes(
+        &self,
+        known: &[Lane],
+        found: Vec<Lane>,
+        now: Instant,
+        took: Duration,
+    ) {
+        let mut recent = self.lock_recent();
+        if known.is_empty() {
+            recent.lanes_until = Some(now + (took * LANES_HOLD).min(LANES_HOLD_MOST));
+            recent.lanes = found;
+            return;
+        }
+        for lane in found {
+            let same =
+                |other: &&mut Lane| (other.phase, other.priority) == (lane.phase, lane.priority);
+            if let Some(known) = recent.lanes.iter_mut().find(same) {
+                *known = lane;
+            }
+        }
+    }
+
+    /// Nothing more is due in the `known` lanes: the next claim looks into all, at once unless this one has.
+    pub(super) fn look_everywhere(&self, known: &[Lane]) -> Again {
+        self.lock_recent().lanes_until = None;
+        if known.is_empty() {
+            Again::Idle
+        } else {
+            Again::After(Duration::ZERO)
+        }
     }
 
     pub(super) fn note_pause(&self) {

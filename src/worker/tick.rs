@@ -225,6 +225,7 @@ impl Worker {
         };
         reach(Point::BeforeClaim);
         let asked_at = self.clock.now();
+        let known = account.known_lanes(asked_at);
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -234,12 +235,13 @@ impl Worker {
                 lease: self.settings.lease,
                 worker: &self.settings.name,
                 prefer,
+                known: &known,
             })
             .await?;
         let now = self.clock.now();
         let drawn_at = account.drawn_at(asked_at, now);
         Ok(match claim {
-            Claim::Nothing => (0, Again::Idle),
+            Claim::Nothing => (0, account.look_everywhere(&known)),
             Claim::Budget(delay) => {
                 let delay = delay.max(BUDGET_STEP);
                 account.rest_until(now + delay);
@@ -253,13 +255,19 @@ impl Worker {
             }
             Claim::Paused(delay) => {
                 account.note_pause();
+                account.look_everywhere(&known);
                 let delay = delay.min(PAUSE_STEP);
                 account.rest_until(now + delay);
                 (0, Again::After(delay))
             }
-            Claim::Jobs { jobs, budget_bound } => {
+            Claim::Jobs {
+                jobs,
+                budget_bound,
+                lanes,
+            } => {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
+                account.note_lanes(&known, lanes, now, now.saturating_duration_since(asked_at));
                 self.hold(&jobs);
                 account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {
@@ -274,6 +282,8 @@ impl Worker {
                 }
                 let again = if budget_bound {
                     Again::After(BUDGET_STEP)
+                } else if claimed < slots {
+                    account.look_everywhere(&known)
                 } else {
                     Again::Idle
                 };

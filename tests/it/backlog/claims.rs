@@ -53,6 +53,7 @@ impl Queue {
             lease: Duration::from_secs(90),
             worker: "a test",
             prefer: Phase::Finalize,
+            known: &[],
         };
         let begun = Instant::now();
         let claim = self.db.claim(&request).await.unwrap();
