@@ -134,8 +134,10 @@ impl Db {
             SELECT (SELECT count(*) FROM gone) AS "requests!",
                    (SELECT EXTRACT(epoch FROM min(run_at) - now())::float8 FROM folded) AS next_due_in,
                    ARRAY(SELECT j.connection_id FROM feather.sync_jobs j
-                         WHERE j.state = 'running'
-                           AND EXISTS (SELECT FROM feather.sync_requests r WHERE r.connection_id = j.connection_id))
+                         CROSS JOIN LATERAL (
+                             SELECT FROM feather.sync_requests r WHERE r.connection_id = j.connection_id LIMIT 1
+                         ) AS again
+                         WHERE j.state = 'running')
                        AS "passed_over!",
                    EXISTS (SELECT FROM folded) OR EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending')
                        AS "pending!",

@@ -131,9 +131,12 @@ pub(super) async fn write_connections(
             FROM new n
             WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
         )
-        SELECT n.id AS "id!", n.stale AS "stale!",
-               EXISTS (SELECT FROM feather.integration_connection_tools t WHERE t.connection_id = n.id) AS "with_tools!"
+        SELECT n.id AS "id!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!"
         FROM new n
+        -- Asked by EXISTS, it may be planned as a table of all tools.
+        LEFT JOIN LATERAL (
+            SELECT t.id FROM feather.integration_connection_tools t WHERE t.connection_id = n.id LIMIT 1
+        ) AS tool ON true
         "#,
         &column!(id copied),
         &column!(organization_id copied),
