@@ -243,7 +243,7 @@ async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls: us
         rate: rate(seen[0], last),
         last_to_first: rate(two_thirds, last) / rate(seen[0], third),
         cpu_ms: cpu * 1e3 / (last.1 - seen[0].1),
-        claim_ms: mean_ms(conn, "%RECURSIVE lanes%").await,
+        claim_ms: mean_ms(conn, "%RECURSIVE all_lanes%").await,
         count_ms: mean_ms(conn, "%INSERT INTO feather.sync_counts%").await,
     }
 }

@@ -146,7 +146,7 @@ async fn a_claim_that_commits_after_its_process_was_killed_is_found_by_its_lease
         .unwrap();
     world.enqueue(&books.ids[5..9]).await;
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                 AND wait_event_type = 'Lock' AND query LIKE '%WITH RECURSIVE lanes%')";
+                 AND wait_event_type = 'Lock' AND query LIKE '%WITH RECURSIVE all_lanes%')";
     world.until(waits).await;
     killed.signal("KILL");
     drop(killed);
