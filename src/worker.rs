@@ -99,6 +99,8 @@ pub struct Worker {
     sooner: Notify,
     /// Somebody says that there is something in the inbox.
     stirred: AtomicBool,
+    /// A lease has run out.
+    expired: Notify,
     /// Connections that the last look into the inbox passed over, because they were worked on.
     passed_over: Mutex<HashSet<Uuid>>,
     /// Batches written so far.
@@ -128,7 +130,7 @@ pub struct Progress {
     pub uncommitted: usize,
     /// When the upkeep last came round.
     pub upkept_at: Instant,
-    /// When a look into the inbox last saw to it that no lease had run out.
+    /// When a look into the inbox last found that no lease had run out.
     pub leases_held_at: Option<Instant>,
     /// The database trouble that is not over, by what it keeps from being done.
     pub trouble: BTreeMap<&'static str, String>,
@@ -175,6 +177,7 @@ impl Worker {
             agenda: Mutex::default(),
             sooner: Notify::new(),
             stirred: AtomicBool::new(true),
+            expired: Notify::new(),
             passed_over: Mutex::default(),
             commits: AtomicU64::new(0),
             counted: Mutex::default(),
@@ -276,14 +279,19 @@ impl Worker {
             Again::Idle => self.poll_delay(quiet),
         };
         let latest = self.clock.now() + longest;
+        // Kept over the rounds: it has heard of slots that the next would wait for.
+        let enough = self.slots.enough();
+        tokio::pin!(enough);
         loop {
             let now = self.clock.now();
-            let next_due = self.lock_agenda().next_after(now);
+            // What became due since the last tick began may have been overlooked by it.
+            let ticked_at = self.lock_progress().ticked_at;
+            let next_due = self.lock_agenda().next_after(ticked_at);
             let at = next_due.map_or(latest, |due| latest.min(due + DUE_STEP));
             tokio::select! {
                 () = tokio::time::sleep(at.saturating_duration_since(now)) => return,
                 () = self.wake.notified() => return,
-                () = self.slots.enough() => return,
+                () = &mut enough => return,
                 () = lifecycle.stop.cancelled() => return,
                 () = self.sooner.notified() => {}
             }

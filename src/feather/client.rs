@@ -109,7 +109,7 @@ impl ApiClient {
             key: RwLock::new(key),
             read_key,
             redactor,
-            room: Room::of_process(),
+            room: Room::new(),
         })
     }
 

@@ -1,8 +1,7 @@
-//! Room for bodies that are larger than usual: all calls of the process share it, so that memory stays bounded however
-//! many are answered at once. What waits for room is held back by TCP, at the other end.
+//! Room for bodies that are larger than usual: all calls of an account share it, so that memory stays bounded however
+//! many are answered at once, and no other account waits for a slow server. What waits for room is held back by TCP, at the other end.
 
 use std::sync::Arc;
-use std::sync::LazyLock;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
@@ -19,8 +18,6 @@ const LARGE: u32 = 2;
 /// Into how many shares the largest body that is allowed is divided: one whose length is known takes no more than it
 /// needs.
 const WHOLE: u32 = 64;
-
-static OF_PROCESS: LazyLock<Room> = LazyLock::new(Room::new);
 
 /// Room for a few bodies. Clones share it.
 #[derive(Clone)]
@@ -42,11 +39,6 @@ impl Room {
             middling: Arc::new(Semaphore::new(MIDDLING)),
             large: Arc::new(Semaphore::new((WHOLE * LARGE) as usize)),
         }
-    }
-
-    /// The one that all accounts share.
-    pub(super) fn of_process() -> Self {
-        OF_PROCESS.clone()
     }
 
     /// Waits for room for a body of this length, which may be `limit` at most; who asks first is served first. Who has

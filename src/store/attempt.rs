@@ -64,7 +64,7 @@ pub(super) async fn recorded(
                EXTRACT(epoch FROM a.retry_at - now())::float8 AS due_in, now() AS "now!"
         FROM unnest($1::uuid[], $2::timestamptz[]) AS w (connection_id, started_at)
         JOIN feather.sync_attempts a ON a.connection_id = w.connection_id AND a.started_at = w.started_at
-        WHERE a.worker = $3 AND a.outcome NOT IN ('crashed', 'cancelled')
+        WHERE a.connection_id = ANY($1) AND a.worker = $3 AND a.outcome NOT IN ('crashed', 'cancelled')
         "#,
         connection_ids,
         started_at,

@@ -17,6 +17,8 @@ pub struct TakenIn {
     pub next_due_in: Option<std::time::Duration>,
     /// Running connections that are asked for once more: their requests wait until the job is let go.
     pub passed_over: Vec<Uuid>,
+    /// Requests were left where they are, for a moment: another replica was looking, or somebody held a row.
+    pub left: bool,
     /// Some job waits, due or not.
     pub pending: bool,
     /// Some lease has run out.
@@ -139,6 +141,7 @@ impl Db {
                          ) AS again
                          WHERE j.state = 'running')
                        AS "passed_over!",
+                   NOT (SELECT mine FROM turn) OR (SELECT count(*) FROM pick) > (SELECT count(*) FROM gone) AS "left!",
                    EXISTS (SELECT FROM folded) OR EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending')
                        AS "pending!",
                    EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'running' AND lease_until < clock_timestamp())
@@ -152,6 +155,7 @@ impl Db {
             requests: row.requests.unsigned_abs(),
             next_due_in: row.next_due_in.map(super::seconds),
             passed_over: row.passed_over,
+            left: row.left,
             pending: row.pending,
             expired: row.expired,
         })

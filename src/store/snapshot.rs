@@ -186,7 +186,7 @@ pub(super) async fn mark_removed(
         UPDATE feather.integration_connections c
         SET _removed_at = now(), _changed_at = now(), _first_seen_at = LEAST(c._first_seen_at, now())
         FROM unnest($1::uuid[], $2::text[]) AS v (id, account)
-        WHERE c.id = v.id AND c._account = v.account AND c._removed_at IS NULL
+        WHERE c.id = v.id AND c.id = ANY($1) AND c._account = v.account AND c._removed_at IS NULL
         "#,
         connection_ids,
         accounts as _

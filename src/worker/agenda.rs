@@ -23,7 +23,7 @@ impl Agenda {
         first
     }
 
-    /// The first moment after `now`; those before are forgotten, since a tick has just looked.
+    /// The first moment after `now`; those before are forgotten, since a tick has looked.
     pub(super) fn next_after(&mut self, now: Instant) -> Option<Instant> {
         while let Some(Reverse(first)) = self.moments.peek() {
             if *first > now {

@@ -111,7 +111,9 @@ impl Worker {
                         }
                         has_answer
                     });
-                    if !part.finished.is_empty() {
+                    if part.finished.is_empty() {
+                        self.slots.free(part);
+                    } else {
                         parts.push_back(part);
                     }
                 }

@@ -136,27 +136,30 @@ impl Worker {
                 if taken.requests > 0 {
                     reach(Point::TakenIn);
                 }
-                if let Some(due_in) = taken.next_due_in {
+                // What is due at once is claimed by this tick.
+                if let Some(due_in) = taken.next_due_in.filter(|due_in| !due_in.is_zero()) {
                     self.note_due(due_in);
                 }
-                if taken.requests >= u64::from(TAKE_IN) {
+                if hindered.is_some() || taken.left {
+                    let rest = rest.max(TAKE_IN_EVERY);
+                    running.inbox_rests_until = Some(looked + rest);
+                    self.stirred.store(true, Ordering::Relaxed);
                     tick.again = Again::After(rest);
-                } else if hindered.is_none() {
+                } else if taken.requests >= u64::from(TAKE_IN) {
+                    tick.again = Again::After(rest);
+                } else {
                     running.inbox_quiet_until =
                         Some(looked + self.settings.poll_interval.mul_f64(QUIET));
+                    nothing_waits = !taken.pending;
                 }
                 if hindered.is_none() {
-                    nothing_waits = !taken.pending && !taken.expired;
-                    if taken.expired {
-                        self.expire_leases().await?;
+                    self.note_leases(taken.expired, looked);
+                    let passed_over = !taken.passed_over.is_empty();
+                    *self.lock_passed_over() = taken.passed_over.into_iter().collect();
+                    // One of them may have been let go before this was known.
+                    if passed_over && self.commits.load(Ordering::SeqCst) != commits {
+                        self.stir();
                     }
-                    self.lock_progress().leases_held_at = Some(looked);
-                }
-                let passed_over = !taken.passed_over.is_empty();
-                *self.lock_passed_over() = taken.passed_over.into_iter().collect();
-                // One of them may have been let go before this was known.
-                if passed_over && self.commits.load(Ordering::SeqCst) != commits {
-                    self.stir();
                 }
             }
         }

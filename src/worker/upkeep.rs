@@ -14,10 +14,12 @@ use crate::worker::Worker;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A lost lease is found within this time after it has run out.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 const EXPIRE_BATCH: u32 = 200;
 /// Counts, signs of life and a look at the key files come every second round.
 const COUNT_EVERY: u32 = 2;
@@ -39,7 +41,11 @@ impl Worker {
             }
             round = round.wrapping_add(1);
             let pause = EXPIRE_EVERY.mul_f64(0.8 + 0.2 * self.dice.roll());
-            let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.expired.notified() => {}
+                () = stop.cancelled() => {}
+            }
         }
         // Unless it is said, the fleet takes this replica for alive for some time yet.
         if let Err(error) = self.db.deregister(&self.settings.name).await {
@@ -86,7 +92,19 @@ impl Worker {
         Ok(())
     }
 
-    /// A look into the inbox has lately seen to it that no lease had run out.
+    /// What a look into the inbox found: whether any lease has run out. If so, the upkeep comes round, though not faster
+    /// than its work can help.
+    pub(super) fn note_leases(&self, expired: bool, now: Instant) {
+        let mut progress = self.lock_progress();
+        if !expired {
+            progress.leases_held_at = Some(now);
+        } else if now.saturating_duration_since(progress.upkept_at) > EXPIRE_AGAIN {
+            progress.leases_held_at = None;
+            self.expired.notify_one();
+        }
+    }
+
+    /// A look into the inbox has lately found that no lease had run out.
     fn leases_hold(&self) -> bool {
         let now = self.clock.now();
         let held_at = self.lock_progress().leases_held_at;

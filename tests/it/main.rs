@@ -13,6 +13,7 @@ mod admin;
 mod backlog;
 mod descriptors;
 mod fleet;
+mod gathering;
 mod killed;
 mod main_job;
 mod outcomes;

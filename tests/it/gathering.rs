@@ -1,0 +1,129 @@
+//! Slots that are freed before results are written, and what wakes the loop when nothing polls.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Scenario;
+
+/// The next poll is 45 s away or more.
+async fn world_that_hardly_polls() -> World {
+    let mut world = World::new().await;
+    world.set("FEATHER_SYNC__WORKER__POLL_INTERVAL", "60s");
+    world
+}
+
+async fn no_poll_was_waited_for(world: &World) {
+    let quick = "SELECT max(started_at) - min(started_at) < interval '40 seconds' FROM feather.sync_attempts";
+    assert!(world.value::<bool>(quick).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_connection_that_is_worked_on_is_served_as_soon_as_that_is_over() {
+    let world = world_that_hardly_polls().await;
+    let gate = world.sim.hold();
+    let replica = world.start();
+    let ids = ids(1);
+    world.enqueue(&ids).await;
+    world.called(1).await;
+    world.enqueue(&ids).await;
+    gate.release();
+    world.called(2).await;
+    world
+        .until("SELECT state = 'idle' FROM feather.sync_status")
+        .await;
+    assert_eq!(world.finalizes(ids[0]), 2);
+    no_poll_was_waited_for(&world).await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_that_become_free_are_filled_without_a_poll() {
+    let mut world = world_that_hardly_polls().await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "3");
+    let ids = ids(60);
+    world.enqueue(&ids).await;
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 60 FROM feather.connections")
+        .await;
+    no_poll_was_waited_for(&world).await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_is_due_sooner_than_the_next_poll_is_made_when_it_is_due() {
+    let scenario = "[[fault]]\nkind = \"status\"\ncode = 503\ntimes = 1";
+    let mut world = World::with(Scenario::from_toml(scenario).unwrap()).await;
+    world.set("FEATHER_SYNC__WORKER__POLL_INTERVAL", "60s");
+    let replica = world.start();
+    let ids = ids(3);
+    world.enqueue(&ids).await;
+    world
+        .until("SELECT count(*) = 3 FROM feather.connections")
+        .await;
+    no_poll_was_waited_for(&world).await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_while_results_are_being_written() {
+    let mut world = World::new().await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "4");
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::query("LOCK feather.integration_connections IN SHARE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let ids = ids(20);
+    world.enqueue(&ids).await;
+    let replica = world.start();
+    // Twice as many as there are slots, and none of them is written.
+    world.called(8).await;
+    assert_eq!(
+        world
+            .value::<i64>("SELECT count(*) FROM feather.connections")
+            .await,
+        0
+    );
+    lock.rollback().await.unwrap();
+    world
+        .until("SELECT count(*) = 20 FROM feather.connections")
+        .await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_one_moment_are_claimed_in_the_order_of_their_requests_past_those_that_are_gone() {
+    let mut world = World::new().await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "2");
+    let ids = ids(300);
+    // Whoever looks at what was, keeps it in the index.
+    let mut report = world.pool.begin().await.unwrap();
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        .execute(&mut *report)
+        .await
+        .unwrap();
+    sqlx::query("SELECT FROM feather.sync_jobs")
+        .execute(&mut *report)
+        .await
+        .unwrap();
+    world.enqueue(&ids).await;
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 300 FROM feather.connections")
+        .await;
+    replica.stop().await;
+    report.rollback().await.unwrap();
+    let late: i64 = world
+        .value(
+            "SELECT count(*) FROM (SELECT started_at, max(started_at) OVER (ORDER BY connection_id) AS before
+                                   FROM feather.sync_attempts) AS a
+             WHERE started_at < before - interval '1 second'",
+        )
+        .await;
+    assert_eq!(late, 0);
+    world.check().await;
+}
