@@ -126,7 +126,14 @@ async fn equals_unless_warned(world: &World, id: uuid::Uuid, body: Vec<u8>) {
         ))
         .await;
     if !warned {
-        let body = String::from_utf8(body).unwrap();
+        let mut body = String::from_utf8(body).unwrap();
+        // A spelling of a UUID that is read as one, and that Postgres, which compares here, does not know.
+        for name in ["organization_id", "connection_id", "id"] {
+            body = body.replace(
+                &format!("\"{name}\":\"urn:uuid:"),
+                &format!("\"{name}\":\""),
+            );
+        }
         world
             .equals(&body)
             .await
