@@ -96,7 +96,7 @@ async fn calls_go_on_while_results_are_being_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_one_moment_are_claimed_in_the_order_of_their_requests_past_those_that_are_gone() {
+async fn while_a_snapshot_stays_open_every_job_is_claimed_in_its_order() {
     let mut world = World::new().await;
     world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "2");
     let ids = ids(300);
