@@ -99,6 +99,7 @@ pub struct Worker {
     sooner: Notify,
     /// Somebody says that there is something in the inbox.
     stirred: AtomicBool,
+    stirring: Notify,
     /// A lease has run out.
     expired: Notify,
     /// Connections that the last look into the inbox passed over, because they were worked on.
@@ -177,6 +178,7 @@ impl Worker {
             agenda: Mutex::default(),
             sooner: Notify::new(),
             stirred: AtomicBool::new(true),
+            stirring: Notify::new(),
             expired: Notify::new(),
             passed_over: Mutex::default(),
             commits: AtomicU64::new(0),
@@ -249,7 +251,7 @@ impl Worker {
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
             let quiet = tick.taken_in == 0 && tick.claimed == 0;
-            self.wait(tick.again, quiet, &lifecycle).await;
+            self.wait(tick.again, quiet, &running).await;
         }
 
         // Either way: a part that failed stops the others.
@@ -266,7 +268,8 @@ impl Worker {
         committed.and(listened).and(kept_up)
     }
 
-    async fn wait(&self, again: Again, quiet: bool, lifecycle: &Lifecycle) {
+    async fn wait(&self, again: Again, quiet: bool, running: &Running) {
+        let lifecycle = &running.lifecycle;
         let longest = match again {
             Again::NotBefore(delay) => {
                 lifecycle
@@ -278,7 +281,7 @@ impl Worker {
             Again::After(delay) => delay.min(self.settings.poll_interval),
             Again::Idle => self.poll_delay(quiet),
         };
-        let latest = self.clock.now() + longest;
+        let mut latest = self.clock.now() + longest;
         // Kept over the rounds: it has heard of slots that the next would wait for.
         let enough = self.slots.enough();
         tokio::pin!(enough);
@@ -291,6 +294,11 @@ impl Worker {
             tokio::select! {
                 () = tokio::time::sleep(at.saturating_duration_since(now)) => return,
                 () = self.wake.notified() => return,
+                // While the inbox rests there is no hurry.
+                () = self.stirring.notified() => match running.inbox_rests_until {
+                    Some(until) if until > self.clock.now() => latest = latest.min(until),
+                    _ => return,
+                },
                 () = &mut enough => return,
                 () = lifecycle.stop.cancelled() => return,
                 () = self.sooner.notified() => {}
@@ -301,7 +309,7 @@ impl Worker {
     /// Says that there may be something in the inbox.
     fn stir(&self) {
         self.stirred.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
+        self.stirring.notify_one();
     }
 
     /// Notes that a job is due after so long.

@@ -22,7 +22,6 @@ pub struct Cost {
     pub cpu_ms: f64,
     pub server_ms: f64,
     pub wal_kib: f64,
-    pub full_pages: f64,
     pub statements: f64,
     pub peak_mib: f64,
 }
@@ -35,7 +34,6 @@ impl Cost {
             cpu_ms: used.cpu * 1e3 / jobs,
             server_ms: work.cpu * 1e3 / jobs,
             wal_kib: work.wal_bytes / 1024.0 / jobs,
-            full_pages: work.full_pages / jobs,
             statements: work.statements / jobs,
             peak_mib: used.peak_mib,
         }

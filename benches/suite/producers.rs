@@ -68,5 +68,6 @@ async fn requests_a_second(stage: &Stage, api: &Api, waking: bool) -> f64 {
     }
     let rate = f64::from(asked) / began.elapsed().as_secs_f64();
     daemon.stop().await;
+    stage.print_statements(&mut conn).await;
     rate
 }

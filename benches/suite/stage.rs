@@ -53,8 +53,6 @@ pub struct Work {
     /// Seconds; none of a server that is not ours.
     pub cpu: f64,
     pub wal_bytes: f64,
-    /// Pages that went into the WAL whole, each being written for the first time since a checkpoint.
-    pub full_pages: f64,
     pub statements: f64,
 }
 
@@ -253,7 +251,7 @@ impl Stage {
     /// What the server has done so far in the database of the bench, the bench's own looking at it aside.
     pub async fn work(&self, conn: &mut PgConnection) -> Work {
         let row = sqlx::query(
-            "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8, sum(wal_fpi)::float8
+            "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8, sum(calls)::float8
              FROM pg_stat_statements
              WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                AND query NOT LIKE '%pg_stat_%'",
@@ -265,7 +263,6 @@ impl Stage {
             cpu: self.server_cpu(),
             wal_bytes: row.get(0),
             statements: row.get::<Option<f64>, _>(1).unwrap_or_default(),
-            full_pages: row.get::<Option<f64>, _>(2).unwrap_or_default(),
         }
     }
 
@@ -314,7 +311,6 @@ impl std::ops::Sub for Work {
         Self {
             cpu: self.cpu - before.cpu,
             wal_bytes: self.wal_bytes - before.wal_bytes,
-            full_pages: self.full_pages - before.full_pages,
             statements: self.statements - before.statements,
         }
     }

@@ -19,6 +19,8 @@ use std::time::Duration;
 const TAKE_IN: u32 = 1_000;
 /// While all slots are taken the inbox is looked into this often; claims alone come more often.
 const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
+/// After a look that has taken in several requests, so long for each is left to those that come next, up to the above.
+const GATHER: Duration = Duration::from_millis(1);
 /// After a look into the inbox it is left alone for so many times as long as the look took: whatever makes looking
 /// slow (a backlog, dead rows that a snapshot keeps, a producer's open transaction), claims have most of the time.
 const TAKE_IN_REST: u32 = 3;
@@ -127,6 +129,8 @@ impl Worker {
                     None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
                     Some(_) => (took * TAKE_IN_REST).max(BUDGET_STEP),
                 };
+                let gathering = gathering(taken.requests);
+                let rest = rest.max(gathering);
                 if hindered.is_some() {
                     running.hindered_until = Some(looked + rest);
                 }
@@ -145,7 +149,7 @@ impl Worker {
                     running.inbox_rests_until = Some(looked + rest);
                     self.stirred.store(true, Ordering::Relaxed);
                     tick.again = Again::After(rest);
-                } else if taken.requests >= u64::from(TAKE_IN) {
+                } else if taken.requests >= u64::from(TAKE_IN) || !gathering.is_zero() {
                     tick.again = Again::After(rest);
                 } else {
                     running.inbox_quiet_until =
@@ -293,5 +297,38 @@ impl Worker {
                 (claimed, again)
             }
         })
+    }
+}
+
+/// How long requests are gathered after a look that has taken in so many, before the next look: where many ask, what the
+/// next ones put in is taken in together, and found also if their wake-up was spared for that of another. A single request
+/// keeps no other waiting, nor does a look that has found all it can hold.
+fn gathering(requests: u64) -> Duration {
+    if requests < 2 || requests >= u64::from(TAKE_IN) {
+        return Duration::ZERO;
+    }
+    let requests = u32::try_from(requests).unwrap_or(TAKE_IN);
+    (GATHER * requests).min(TAKE_IN_EVERY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_requests_a_look_finds_the_longer_the_next_ones_are_gathered() {
+        let cases = [
+            (0, 0),
+            (1, 0),
+            (2, 2),
+            (30, 30),
+            (200, 50),
+            (999, 50),
+            (1_000, 0),
+            (1_250, 0),
+        ];
+        for (requests, ms) in cases {
+            assert_eq!(gathering(requests), Duration::from_millis(ms), "{requests}");
+        }
     }
 }

@@ -3,6 +3,11 @@
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Scenario;
+use uuid::Uuid;
+
+/// The daemon hears wake-ups.
+const LISTENING: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+    WHERE datname = current_database() AND query ILIKE 'LISTEN %'";
 
 /// The next poll is 45 s away or more.
 async fn world_that_hardly_polls() -> World {
@@ -61,6 +66,29 @@ async fn a_retry_that_is_due_sooner_than_the_next_poll_is_made_when_it_is_due() 
     world.enqueue(&ids).await;
     world
         .until("SELECT count(*) = 3 FROM feather.connections")
+        .await;
+    no_poll_was_waited_for(&world).await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_while_others_are_taken_in_wait_for_no_poll() {
+    let mut world = world_that_hardly_polls().await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "50");
+    let replica = world.start();
+    world.until(LISTENING).await;
+    let ids = ids(200);
+    let producers = ids.chunks(50).map(async |ids| {
+        for id in ids {
+            world.enqueue(&[*id]).await;
+        }
+    });
+    futures_util::future::join_all(producers).await;
+    // Whoever commits right after another has been heard may not be.
+    world.enqueue(&[Uuid::new_v4()]).await;
+    world
+        .until("SELECT count(*) = 201 FROM feather.connections")
         .await;
     no_poll_was_waited_for(&world).await;
     replica.stop().await;
