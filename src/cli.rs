@@ -30,6 +30,7 @@ mod verify;
 pub use failure::Failure;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::Parser;
@@ -38,6 +39,7 @@ use tokio::runtime::Builder;
 
 use crate::cli::invocation::Invocation;
 use crate::config::Env;
+use crate::store;
 
 const ABOUT: &str = "Finalizes Feather integration connections from a Postgres queue and keeps their tools in local tables";
 
@@ -53,9 +55,16 @@ The database is DATABASE_URL, or `url` under [database] in the configuration
 file, every key of which is documented by `feather-sync config default`.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration.";
 
+/// Version, revision, and the schema that this program makes and needs.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, revision) = (env!("CARGO_PKG_VERSION"), env!("FEATHER_SYNC_REVISION"));
+    let schema = store::schema_version();
+    format!("{version} (revision {revision}, schema {schema})")
+});
+
 /// The command line as given.
 #[derive(Debug, Parser)]
-#[command(name = "feather-sync", version, about = ABOUT, after_help = AFTER_HELP)]
+#[command(name = "feather-sync", version = VERSION.as_str(), about = ABOUT, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 pub struct Cli {
     /// Configuration file [default: $FEATHER_SYNC_CONFIG, else /etc/feather-sync/feather-sync.toml where it exists]

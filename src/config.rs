@@ -6,6 +6,7 @@
 //! with keys) is asked for by those commands, through [`Config::database_url`] and [`Config::accounts`].
 
 mod account;
+mod changes;
 mod database;
 mod env;
 mod error;

@@ -2,9 +2,12 @@
 
 mod error;
 mod readiness;
+mod reload;
+mod service;
 mod wiring;
 
 pub use error::DaemonError;
+pub use reload::Reread;
 pub use wiring::database_settings;
 
 use crate::admin;
@@ -45,14 +48,18 @@ pub struct UntilEmpty {
     pub timeout: Option<Duration>,
 }
 
-/// Runs the daemon until a signal, or until nothing is left to do.
+/// Runs the daemon until a signal, or until nothing is left to do. At each SIGHUP the configuration is read anew.
 ///
 /// # Errors
 /// See [`DaemonError`]. A database that cannot be reached is waited for.
-pub async fn run(config: Config, until_empty: Option<UntilEmpty>) -> Result<(), DaemonError> {
+pub async fn run(
+    config: Config,
+    reread: Reread,
+    until_empty: Option<UntilEmpty>,
+) -> Result<(), DaemonError> {
     let lifecycle = Lifecycle::default();
     lifecycle.follow_signals().map_err(DaemonError::Signals)?;
-    run_until(config, until_empty, lifecycle).await
+    work(config, Some(reread), until_empty, lifecycle).await
 }
 
 /// Like [`run`], stopped by `lifecycle` alone.
@@ -61,6 +68,15 @@ pub async fn run(config: Config, until_empty: Option<UntilEmpty>) -> Result<(), 
 /// See [`run`].
 pub async fn run_until(
     config: Config,
+    until_empty: Option<UntilEmpty>,
+    lifecycle: Lifecycle,
+) -> Result<(), DaemonError> {
+    work(config, None, until_empty, lifecycle).await
+}
+
+async fn work(
+    config: Config,
+    reread: Option<Reread>,
     until_empty: Option<UntilEmpty>,
     lifecycle: Lifecycle,
 ) -> Result<(), DaemonError> {
@@ -73,10 +89,7 @@ pub async fn run_until(
         .iter()
         .map(|(settings, _)| settings.name.clone())
         .collect();
-    let limits: Vec<_> = accounts
-        .iter()
-        .map(|(s, _)| (s.name.clone(), s.requests_per_minute))
-        .collect();
+    let limits = wiring::limits(&config);
     let metrics = Arc::new(Metrics::new(&names, &StoreError::KINDS));
     let worker = Arc::new(Worker::new(
         wiring::worker_settings(&config),
@@ -111,6 +124,12 @@ pub async fn run_until(
         });
     }
 
+    tokio::spawn(service::keep_told(
+        worker.clone(),
+        standing.clone(),
+        lifecycle.stop.clone(),
+    ));
+
     let started = start_up(&db, &limits, deadline, &lifecycle, |reason| {
         standing.not_working(reason);
     })
@@ -126,6 +145,10 @@ pub async fn run_until(
     tracing::info!(worker = worker.name(), accounts = ?names, "feather-sync {} is working", env!("CARGO_PKG_VERSION"));
 
     let grace = config.worker.shutdown_grace;
+    if let Some(reread) = reread {
+        let (worker, lifecycle) = (worker.clone(), lifecycle.clone());
+        tokio::spawn(reload::follow(reread, config, worker, lifecycle));
+    }
     let enforcing = {
         let lifecycle = lifecycle.clone();
         tokio::spawn(async move { lifecycle.enforce(grace).await })
@@ -146,6 +169,7 @@ pub async fn run_until(
         ended = &mut working => (Ok(()), Some(ended)),
     };
     standing.not_working("stopping");
+    service::tell_stopping();
     tracing::info!("stopping: no new work is begun");
     lifecycle.stop.cancel();
     reach(Point::Stopping);

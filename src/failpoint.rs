@@ -1,4 +1,4 @@
-//! Points at which a test has this process killed, stopped, terminated or panicking. Compiled in only with the cargo
+//! Points at which a test has this process killed, stopped, terminated, panicking or hanging. Compiled in only with the cargo
 //! feature `failpoints`, which tests switch on by themselves; in any other build [`reach`] is nothing.
 //!
 //! The order stands in the environment variable `FEATHER_SYNC_FAILPOINT` of the process: `POINT:NTH:ACTION`, several of
@@ -127,13 +127,16 @@ mod armed {
     enum Action {
         Signal(libc::c_int),
         Panic,
+        /// This thread goes no further.
+        Hang,
     }
 
-    const ACTIONS: [(&str, Action); 4] = [
+    const ACTIONS: [(&str, Action); 5] = [
         ("kill", Action::Signal(libc::SIGKILL)),
         ("stop", Action::Signal(libc::SIGSTOP)),
         ("term", Action::Signal(libc::SIGTERM)),
         ("panic", Action::Panic),
+        ("hang", Action::Hang),
     ];
 
     #[derive(Debug)]
@@ -208,6 +211,9 @@ mod armed {
                 libc::raise(signal);
             },
             Action::Panic => panic!("as ordered by {VARIABLE}"),
+            Action::Hang => loop {
+                std::thread::park();
+            },
         }
     }
 
@@ -239,7 +245,7 @@ mod armed {
                 "claimed:1",
                 "claimed:0:kill",
                 "claimed:-1:kill",
-                "claimed:1:hang",
+                "claimed:1:explode",
                 "claim:1:kill",
                 "claimed:1:kill:",
             ] {

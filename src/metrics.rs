@@ -93,6 +93,7 @@ pub struct Metrics {
     pub attempts_crashed: Counter,
     pub store_batch_jobs: Histogram,
     pub db_pool_connections: Family<OfState, Gauge>,
+    pub db_oldest_snapshot_seconds: FloatGauge,
     pub db_errors: Family<OfKind, Counter>,
     pub listener_reconnects: Counter,
 }
@@ -204,6 +205,11 @@ impl Metrics {
                 "db_pool_connections",
                 "Database connections",
                 Family::default()
+            ),
+            db_oldest_snapshot_seconds: register!(
+                "db_oldest_snapshot_seconds",
+                "Age of the oldest transaction that keeps the database from cleaning up; 0 when none is seen",
+                Gauge::default()
             ),
             db_errors: register!("db_errors", "Failed database operations", Family::default()),
             listener_reconnects: register!(

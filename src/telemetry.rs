@@ -17,11 +17,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::thread;
 
 use tracing::Event;
 use tracing::Level;
 use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
 use tracing_subscriber::field::MakeExt;
@@ -31,14 +33,21 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::Layered;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config;
 use crate::config::ConfigError;
 use crate::config::LogFormat;
 use crate::telemetry::secrets::Blanked;
+
+/// What the filter of the process's events is set by.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Layered<BoxedLayer, Registry>>> = OnceLock::new();
+
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Sends the process's tracing events and panics to stderr from now on. Where that was already arranged, the first one stays.
 ///
@@ -54,15 +63,29 @@ pub fn init(
     if let Style::Text { colors } = &mut style {
         *colors &= env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     }
+    let (filter, handle) = reload::Layer::new(filter);
     let first = tracing_subscriber::registry()
         .with(layer(style, || Blanked(io::stderr())))
         .with(filter)
         .try_init();
     if first.is_err() {
         tracing::debug!("logging was set up before; its format and filter stay");
+    } else {
+        let _ = FILTER.set(handle);
     }
     // The usual words on a panic go to stderr as they are, line ends and secrets included.
     std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// From now on lets through what `log.filter` says.
+///
+/// # Errors
+/// A `log.filter` that cannot be understood.
+pub fn set_filter(log: &config::Log) -> Result<(), ConfigError> {
+    let filter = log.env_filter()?;
+    // It fails only where the subscriber is gone, and then nobody logs.
+    let _ = FILTER.get().map(|handle| handle.reload(filter));
     Ok(())
 }
 
@@ -112,7 +135,7 @@ impl Style {
     }
 }
 
-fn layer<W>(style: Style, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(style: Style, writer: W) -> BoxedLayer
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

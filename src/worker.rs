@@ -10,6 +10,7 @@ mod commit;
 mod execute;
 mod gather;
 mod listen;
+mod progress;
 mod refusal;
 mod slots;
 mod tick;
@@ -19,16 +20,17 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use progress::Progress;
 pub use tick::Again;
 pub use tick::Tick;
 
+use crate::domain::AccountName;
 use crate::domain::Clock;
 use crate::domain::Dice;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::metrics::OfKind;
 use crate::store::Db;
 use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
@@ -36,7 +38,6 @@ use crate::worker::gather::Ended;
 use crate::worker::slots::Slots;
 use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
-use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -120,23 +121,6 @@ pub struct Worker {
     held: Mutex<HashSet<Uuid>>,
 }
 
-/// Signs of life of the loops, and the last trouble.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    /// When the worker's loop last came round.
-    pub ticked_at: Instant,
-    /// When the committer last came round, and whether it holds work.
-    pub committed_at: Instant,
-    /// Attempts that wait to be committed.
-    pub uncommitted: usize,
-    /// When the upkeep last came round.
-    pub upkept_at: Instant,
-    /// When a look into the inbox last found that no lease had run out.
-    pub leases_held_at: Option<Instant>,
-    /// The database trouble that is not over, by what it keeps from being done.
-    pub trouble: BTreeMap<&'static str, String>,
-}
-
 /// The parts of a running worker that outlive a tick.
 pub struct Running {
     tasks: TaskTracker,
@@ -188,14 +172,7 @@ impl Worker {
             queued: AtomicI64::new(i64::MAX),
             history_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
-            progress: Mutex::new(Progress {
-                ticked_at: now,
-                committed_at: now,
-                uncommitted: 0,
-                upkept_at: now,
-                leases_held_at: None,
-                trouble: BTreeMap::new(),
-            }),
+            progress: Mutex::new(Progress::new(now)),
         }
     }
 
@@ -209,13 +186,39 @@ impl Worker {
         &self.db
     }
 
-    /// Signs of life.
-    pub fn progress(&self) -> Progress {
-        self.lock_progress().clone()
+    /// Looks at everything anew that could have changed outside: keys, pauses, the inbox.
+    pub fn look_anew(&self) {
+        for account in &self.accounts {
+            account.refresh_key();
+        }
+        self.be_woken();
     }
 
-    fn lock_progress(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Goes by these limits from now on, for the accounts that it knows.
+    ///
+    /// # Errors
+    /// When the database does not learn of them; the old ones hold then.
+    pub async fn set_limits(&self, limits: &[(AccountName, u32)]) -> Result<(), StoreError> {
+        let limit_of = |account: &Account| {
+            let new = limits.iter().find(|(name, _)| *name == account.name);
+            new.map(|(_, limit)| *limit)
+                .filter(|limit| *limit != account.limit())
+        };
+        let changed: Vec<_> = self
+            .accounts
+            .iter()
+            .filter_map(|account| Some((account, limit_of(account)?)))
+            .collect();
+        let registered: Vec<_> = changed
+            .iter()
+            .map(|(account, limit)| (account.name.clone(), *limit))
+            .collect();
+        self.db.register_accounts(&registered).await?;
+        for (account, limit) in changed {
+            account.set_limit(limit);
+            tracing::info!(account = %account.name, requests_per_minute = limit, "a new rate limit holds");
+        }
+        Ok(())
     }
 
     /// Works until a stop, then lets calls under way finish, or abandons them when the lifecycle aborts, and
@@ -248,9 +251,14 @@ impl Worker {
             failed: 0,
             unheard: None,
         };
+        let mut active_at = self.clock.now();
         while !lifecycle.stop.is_cancelled() && !has_failed() {
             let tick = self.tick(&mut running).await;
-            let quiet = tick.taken_in == 0 && tick.claimed == 0;
+            let now = self.clock.now();
+            if tick.taken_in > 0 || tick.claimed > 0 {
+                active_at = now;
+            }
+            let quiet = now.saturating_duration_since(active_at) > self.settings.poll_interval;
             self.wait(tick.again, quiet, &running).await;
         }
 
@@ -281,6 +289,7 @@ impl Worker {
             Again::After(delay) => delay.min(self.settings.poll_interval),
             Again::Idle => self.poll_delay(quiet),
         };
+        self.give_sign(tick::WHAT, longest);
         let mut latest = self.clock.now() + longest;
         // Kept over the rounds: it has heard of slots that the next would wait for.
         let enough = self.slots.enough();
@@ -341,24 +350,5 @@ impl Worker {
 
     fn lock_counted(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_success(&self, what: &'static str) {
-        if self.lock_progress().trouble.remove(what).is_some() {
-            tracing::info!("can {what} again");
-        }
-    }
-
-    fn note_trouble(&self, what: &'static str, error: &StoreError) {
-        self.metrics
-            .db_errors
-            .get_or_create(&OfKind { kind: error.kind() })
-            .inc();
-        let message = error.to_string();
-        let known = self.lock_progress().trouble.insert(what, message.clone());
-        // Once per trouble, not once per try.
-        if known.as_deref() != Some(message.as_str()) {
-            tracing::warn!(error = message, "cannot {what}; trying again");
-        }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::arguments;
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
+use crate::config::Config;
 use crate::daemon;
 use crate::daemon::UntilEmpty;
 use crate::failpoint;
@@ -38,5 +40,7 @@ pub(super) async fn run(args: RunArgs, invocation: &Invocation) -> Result<(), Fa
     let until_empty = args.until_empty.then_some(UntilEmpty {
         timeout: args.timeout,
     });
-    Ok(daemon::run(config, until_empty).await?)
+    let (file, env) = (invocation.config_file.clone(), invocation.env.clone());
+    let reread = Arc::new(move || Config::load(file.as_deref(), &env));
+    Ok(daemon::run(config, reread, until_empty).await?)
 }

@@ -35,7 +35,8 @@ Examples:
   feather-sync status --watch
   feather-sync status --json | jq '.health[] | select(.dead > 0)'
 
-Counts are at most 15 seconds old. One connection: feather-sync show ID")]
+Counts are at most 15 seconds old, with millions of jobs some minutes.
+One connection: feather-sync show ID")]
 pub(super) struct StatusArgs {
     /// Print JSON, one line per look
     #[arg(long)]

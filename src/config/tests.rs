@@ -1,6 +1,7 @@
 //! Loading as a whole.
 
 mod any_input;
+mod changes;
 mod defaults;
 mod refusals;
 mod secrets;

@@ -9,8 +9,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-/// A loop that has not come round for this long is stuck: every operation in it has a shorter deadline.
-const STUCK: Duration = Duration::from_secs(90);
 const PING: Duration = Duration::from_secs(2);
 
 /// What the daemon is at. Clones share it.
@@ -41,11 +39,9 @@ pub(super) fn check(worker: Arc<Worker>, standing: Standing) -> ReadyCheck {
     Arc::new(move || {
         let (worker, standing) = (worker.clone(), standing.clone());
         Box::pin(async move {
-            if let Some(reason) = standing.reason() {
-                return Err(reason);
-            }
+            look(&worker, &standing)?;
             match tokio::time::timeout(PING, worker.db().ping()).await {
-                Ok(Ok(())) => is_working(&worker.progress(), Instant::now()),
+                Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("the database gave no answer within {PING:?}")),
             }
@@ -53,21 +49,22 @@ pub(super) fn check(worker: Arc<Worker>, standing: Standing) -> ReadyCheck {
     })
 }
 
+/// The part of the check that asks nobody.
+pub(super) fn look(worker: &Worker, standing: &Standing) -> Result<(), String> {
+    match standing.reason() {
+        Some(reason) => Err(reason),
+        None => is_working(&worker.progress(), Instant::now()),
+    }
+}
+
 fn is_working(progress: &Progress, now: Instant) -> Result<(), String> {
-    let stuck = |since| now.saturating_duration_since(since) > STUCK;
     if let Some((what, trouble)) = progress.trouble.first_key_value() {
         return Err(format!("cannot {what}: {trouble}"));
     }
-    if stuck(progress.ticked_at) {
-        return Err("the worker's loop does not come round".into());
+    match progress.stuck(now) {
+        Some(what) => Err(format!("hangs, and does not come round to {what}")),
+        None => Ok(()),
     }
-    if progress.uncommitted > 0 && stuck(progress.committed_at) {
-        return Err("the committer does not get its work done".into());
-    }
-    if stuck(progress.upkept_at) {
-        return Err("the upkeep does not come round".into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -75,63 +72,24 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn progress(now: Instant) -> Progress {
-        Progress {
+    #[test]
+    fn trouble_and_a_loop_that_hangs_make_the_process_unready() {
+        let now = Instant::now();
+        let well = Progress {
             ticked_at: now,
-            committed_at: now,
-            uncommitted: 1,
             upkept_at: now,
             leases_held_at: None,
+            expected_by: BTreeMap::from([("commit", now)]),
             trouble: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn a_loop_that_does_not_come_round_makes_the_process_unready() {
-        let now = Instant::now();
-        let later = now + STUCK * 2;
-        assert_eq!(is_working(&progress(now), now), Ok(()));
-        assert!(is_working(&progress(now), later).is_err());
-        assert!(
-            is_working(
-                &Progress {
-                    committed_at: now,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_err()
-        );
-        assert!(
-            is_working(
-                &Progress {
-                    committed_at: now,
-                    uncommitted: 0,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_ok()
-        );
-        assert!(
-            is_working(
-                &Progress {
-                    upkept_at: now,
-                    ..progress(later)
-                },
-                later
-            )
-            .is_err()
+        };
+        assert_eq!(is_working(&well, now), Ok(()));
+        assert_eq!(
+            is_working(&well, now + Duration::from_secs(1)),
+            Err("hangs, and does not come round to commit".into())
         );
         let trouble = BTreeMap::from([("commit", "gone".into())]);
         assert_eq!(
-            is_working(
-                &Progress {
-                    trouble,
-                    ..progress(now)
-                },
-                now
-            ),
+            is_working(&Progress { trouble, ..well }, now),
             Err("cannot commit: gone".into())
         );
     }

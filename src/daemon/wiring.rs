@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
+use crate::domain::AccountName;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
 use crate::feather::ApiClient;
@@ -26,6 +27,15 @@ pub fn database_settings(config: &Config) -> Result<DbSettings, ConfigError> {
         max_connections: config.database.max_connections,
         prepared_statements: config.database.prepared_statements,
     })
+}
+
+/// The rate limit of each account.
+pub(super) fn limits(config: &Config) -> Vec<(AccountName, u32)> {
+    config
+        .declared_accounts
+        .iter()
+        .map(|(name, account)| (name.clone().into(), account.requests_per_minute))
+        .collect()
 }
 
 pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClient)>, DaemonError> {

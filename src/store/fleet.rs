@@ -127,7 +127,8 @@ impl Db {
         session.settle(result)
     }
 
-    /// Counts the queue anew unless a replica has done so in the last 7 s or is doing it. `many` rows are read in the
+    /// Counts the queue anew unless a replica is doing so, or has done so in the last 7 s or in 20 times as long as that
+    /// took. `many` rows are read in the
     /// order of the table, which takes a transaction of its own.
     ///
     /// # Errors
@@ -137,7 +138,8 @@ impl Db {
         let query = sqlx::query!(
             r#"
             WITH turn AS MATERIALIZED (
-                SELECT COALESCE((SELECT max(as_of) < now() - interval '7 seconds' FROM feather.sync_counts), true)
+                SELECT COALESCE((SELECT max(as_of + GREATEST(interval '7 seconds', 20 * took)) < now()
+                                 FROM feather.sync_counts), true)
                        AND pg_try_advisory_xact_lock(7305801, 3) AS mine
             ), fresh AS MATERIALIZED (
                 SELECT * FROM feather.sync_counts_now WHERE (SELECT mine FROM turn)
@@ -147,9 +149,9 @@ impl Db {
             )
             INSERT INTO feather.sync_counts
                 (account, pending_finalize, pending_settle, running_finalize, running_settle, dead_finalize,
-                 dead_settle, due, oldest_due_at, requests_waiting, as_of)
+                 dead_settle, due, oldest_due_at, requests_waiting, as_of, took)
             SELECT account, pending_finalize, pending_settle, running_finalize, running_settle, dead_finalize,
-                   dead_settle, due, oldest_due_at, requests_waiting, as_of
+                   dead_settle, due, oldest_due_at, requests_waiting, as_of, clock_timestamp() - statement_timestamp()
             FROM fresh
             ORDER BY account
             ON CONFLICT (account) DO UPDATE
@@ -157,7 +159,7 @@ impl Db {
                 running_finalize = excluded.running_finalize, running_settle = excluded.running_settle,
                 dead_finalize = excluded.dead_finalize, dead_settle = excluded.dead_settle, due = excluded.due,
                 oldest_due_at = excluded.oldest_due_at, requests_waiting = excluded.requests_waiting,
-                as_of = excluded.as_of
+                as_of = excluded.as_of, took = excluded.took
             "#
         );
         let result = within(async {

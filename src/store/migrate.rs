@@ -14,6 +14,12 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
 
+/// The number of the last migration that this program has.
+pub fn schema_version() -> i64 {
+    let versions = MIGRATOR.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
 /// Oldest server that is supported, as `server_version_num`.
 const OLDEST_SERVER: i32 = 140_000;
 

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -38,8 +40,7 @@ pub struct AccountSettings {
 pub struct Account {
     pub(super) name: AccountName,
     pub(super) client: Arc<ApiClient>,
-    pub(super) budget: Budget,
-    pub(super) requests_per_minute: u32,
+    requests_per_minute: Arc<AtomicU32>,
     pub(super) slots: Arc<Semaphore>,
     recent: Arc<Mutex<Recent>>,
 }
@@ -70,11 +71,24 @@ impl Account {
         Self {
             name: settings.name,
             client: Arc::new(client),
-            budget: Budget::per_minute(settings.requests_per_minute),
-            requests_per_minute: settings.requests_per_minute,
+            requests_per_minute: Arc::new(AtomicU32::new(settings.requests_per_minute)),
             slots: Arc::new(Semaphore::new(settings.max_in_flight as usize)),
             recent: Arc::default(),
         }
+    }
+
+    /// Most calls of all replicas together in any minute.
+    pub(super) fn limit(&self) -> u32 {
+        self.requests_per_minute.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, requests_per_minute: u32) {
+        self.requests_per_minute
+            .store(requests_per_minute, Ordering::Relaxed);
+    }
+
+    pub(super) fn budget(&self) -> Budget {
+        Budget::per_minute(self.limit())
     }
 
     fn lock_recent(&self) -> std::sync::MutexGuard<'_, Recent> {
@@ -226,6 +240,6 @@ impl Account {
             recent.sent.pop_front();
         }
         let sent = u32::try_from(recent.sent.len()).unwrap_or(u32::MAX);
-        f64::from(sent) / f64::from(self.requests_per_minute)
+        f64::from(sent) / f64::from(self.limit())
     }
 }

@@ -26,6 +26,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// What the committer does, and trouble keeps from being done.
+const WHAT: &str = "commit";
 /// When it must end, waits are no longer than this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 /// After an abort, how long to keep trying to reach the database before leaving the rest to the leases.
@@ -45,7 +47,7 @@ impl Worker {
                 ..
             } = self.gather(first, &mut ended, &abort).await;
             reach(Point::Gathered);
-            self.note_uncommitted(batch.finished.len());
+            self.give_sign(WHAT, Duration::ZERO);
             if !unstarted.is_empty() {
                 self.release(&unstarted, &abort).await;
                 self.slots.free(unused);
@@ -57,36 +59,30 @@ impl Worker {
                 ));
                 self.commit(batch, &abort).await;
             }
-            self.note_uncommitted(0);
+            self.fall_idle(WHAT);
         }
     }
 
     /// Gives leases back, so that the attempts are not counted. Safe to repeat: what was given back no longer holds
     /// its lease token.
     async fn release(&self, unstarted: &[Job], abort: &CancellationToken) {
-        const WHAT: &str = "give leases back";
+        const GIVE_BACK: &str = "give leases back";
         let mut tries = Tries::new(self, abort);
         let mut refusals = Refusals::default();
         loop {
             let error = match self.db.release(unstarted).await {
                 Ok(()) => {
                     self.let_go(unstarted);
-                    return self.note_success(WHAT);
+                    return self.note_success(GIVE_BACK);
                 }
                 Err(error) => error,
             };
             let step = refusals.judge(&error, 1, tries.took());
-            if step != Step::Again || !tries.go_on(WHAT, &error).await {
+            if step != Step::Again || !tries.go_on(GIVE_BACK, &error).await {
                 tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
                 return;
             }
         }
-    }
-
-    fn note_uncommitted(&self, uncommitted: usize) {
-        let mut progress = self.lock_progress();
-        progress.committed_at = self.clock.now();
-        progress.uncommitted = uncommitted;
     }
 
     /// Commits a batch; where Postgres refuses a value or cannot cope, in ever smaller parts, until the poisoned row is
@@ -94,6 +90,7 @@ impl Worker {
     async fn commit(&self, batch: Batch, abort: &CancellationToken) {
         let mut parts = VecDeque::from([batch]);
         while let Some(mut part) = parts.pop_front() {
+            self.give_sign(WHAT, Duration::ZERO);
             match self.commit_part(&part.finished, abort).await {
                 Part::Committed => {
                     self.let_go(part.finished.iter().map(|finished| &finished.job));
@@ -126,7 +123,6 @@ impl Worker {
     /// Commits, and tries again for as long as that can help. Safe to repeat: what was committed no longer holds its
     /// lease token.
     async fn commit_part(&self, part: &[Finished], abort: &CancellationToken) -> Part {
-        const WHAT: &str = "commit";
         let mut tries = Tries::new(self, abort);
         let mut refusals = Refusals::default();
         loop {
@@ -294,7 +290,6 @@ impl<'a> Tries<'a> {
             tokio::time::sleep(Duration::from_millis(20).mul_f64(worker.dice.roll())).await;
         } else {
             worker.note_trouble(what, error);
-            worker.lock_progress().committed_at = now;
             let mut wait = self.waits.next(&worker.dice);
             if self.abort.is_cancelled() {
                 if now.saturating_duration_since(*self.last_try.get_or_insert(now)) > LAST_TRIES {
@@ -302,9 +297,11 @@ impl<'a> Tries<'a> {
                 }
                 wait = wait.min(LAST_WAIT);
             }
+            worker.give_sign(WHAT, wait);
             tokio::time::sleep(wait).await;
         }
         self.began = worker.clock.now();
+        worker.give_sign(WHAT, Duration::ZERO);
         true
     }
 }

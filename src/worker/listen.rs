@@ -51,7 +51,7 @@ impl Worker {
         }
     }
 
-    fn be_woken(&self) {
+    pub(super) fn be_woken(&self) {
         for account in &self.accounts {
             account.stop_resting();
         }

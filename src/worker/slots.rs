@@ -76,9 +76,14 @@ impl Slots {
         self.calls.available_permits() == 0
     }
 
+    /// Calls that are out.
+    pub(super) fn taken(&self) -> usize {
+        self.most - self.calls.available_permits().min(self.most)
+    }
+
     /// So many calls are out that others will end soon, and gathering them pays.
     pub(super) fn are_busy(&self) -> bool {
-        let out = self.most - self.calls.available_permits().min(self.most);
+        let out = self.taken();
         out > 1 && out >= self.most / 4
     }
 

@@ -33,8 +33,8 @@ const QUIET: f64 = 0.7;
 const BUDGET_STEP: Duration = Duration::from_millis(40);
 /// A paused account is looked at again this often, in case the pause was ended by hand.
 const PAUSE_STEP: Duration = Duration::from_secs(5);
-/// What trouble keeps from being done.
-const WHAT: &str = "take in and claim";
+/// What the loop does, and trouble keeps from being done.
+pub(super) const WHAT: &str = "take in and claim";
 /// One claim in so many prefers polls over finalizes, so that a backlog of new work cannot keep settling
 /// connections waiting for ever.
 const POLL_SHARE: f64 = 0.25;
@@ -66,6 +66,7 @@ impl Worker {
     pub async fn tick(self: &Arc<Self>, running: &mut Running) -> Tick {
         let began = self.clock.now();
         self.lock_progress().ticked_at = began;
+        self.give_sign(WHAT, Duration::ZERO);
         match self.try_tick(running).await {
             Ok((tick, hindered)) => {
                 match hindered {
@@ -124,6 +125,7 @@ impl Worker {
                     taken => taken?,
                 };
                 let looked = self.clock.now();
+                self.give_sign(WHAT, Duration::ZERO);
                 let took = looked.saturating_duration_since(now);
                 let rest = match hindered {
                     None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
@@ -176,6 +178,7 @@ impl Worker {
         for index in 0..self.accounts.len() {
             let account = &self.accounts[(first + index) % self.accounts.len()];
             let asked_at = self.clock.now();
+            self.give_sign(WHAT, Duration::ZERO);
             let slots = self.slots.free_for(account);
             let (claimed, again) = match self.claim(account, slots, running).await {
                 Ok(done) => done,
@@ -238,7 +241,7 @@ impl Worker {
             .claim(&ClaimRequest {
                 account: &account.name,
                 slots: u32::try_from(slots).unwrap_or(u32::MAX),
-                budget: account.budget,
+                budget: account.budget(),
                 lease: self.settings.lease,
                 worker: &self.settings.name,
                 prefer,

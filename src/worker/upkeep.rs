@@ -17,6 +17,8 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// What the upkeep is called where it hangs or cannot be done.
+const WHAT: &str = "do the upkeep";
 /// A lost lease is found within this time after it has run out.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ const EXPIRE_BATCH: u32 = 200;
 const COUNT_EVERY: u32 = 2;
 /// From so many rows on the queue is counted in the order of its table.
 const MANY_ROWS: i64 = 1_000;
-/// History is looked at every minute.
+/// History and the oldest transaction are looked at every minute.
 const DELETE_EVERY: u32 = 12;
 const DELETE_BATCH: u32 = 2_000;
 const DELETE_BATCHES: u32 = 10;
@@ -36,10 +38,11 @@ impl Worker {
         while !stop.is_cancelled() {
             self.lock_progress().upkept_at = self.clock.now();
             match self.keep_up(round).await {
-                Ok(()) => self.note_success("do the upkeep"),
-                Err(error) => self.note_trouble("do the upkeep", &error),
+                Ok(()) => self.note_success(WHAT),
+                Err(error) => self.note_trouble(WHAT, &error),
             }
             round = round.wrapping_add(1);
+            self.give_sign(WHAT, EXPIRE_EVERY);
             let pause = EXPIRE_EVERY.mul_f64(0.8 + 0.2 * self.dice.roll());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -54,6 +57,7 @@ impl Worker {
     }
 
     async fn keep_up(&self, round: u32) -> Result<(), StoreError> {
+        self.give_sign(WHAT, Duration::ZERO);
         if round.is_multiple_of(COUNT_EVERY) {
             // A replica that has been idle meets no refusal that would tell it of a new key.
             self.accounts.iter().for_each(Account::refresh_key);
@@ -68,16 +72,26 @@ impl Worker {
                 .map(|account| account.name.clone())
                 .collect();
             self.db.heartbeat(&self.settings.name, &accounts).await?;
+            self.give_sign(WHAT, Duration::ZERO);
             let many = self.queued.load(Ordering::Relaxed) >= MANY_ROWS;
             self.db.refresh_counts(many).await?;
+            self.give_sign(WHAT, Duration::ZERO);
             let counts = self.db.counts().await?;
             let queued = counts.iter().map(AccountCounts::rows).sum();
             self.queued.store(queued, Ordering::Relaxed);
             self.show_counts(&counts);
         }
+        if round.is_multiple_of(DELETE_EVERY) {
+            let oldest = self.db.oldest_transaction().await?;
+            self.metrics
+                .db_oldest_snapshot_seconds
+                .set(oldest.as_secs_f64());
+            self.give_sign(WHAT, Duration::ZERO);
+        }
         if round.is_multiple_of(DELETE_EVERY) || self.history_left.load(Ordering::Relaxed) {
             // A bounded part each time: leases and signs of life must not wait for a long-neglected history.
             for _ in 0..DELETE_BATCHES {
+                self.give_sign(WHAT, Duration::ZERO);
                 let deleted = self
                     .db
                     .delete_history(self.settings.keep_attempts, DELETE_BATCH)
@@ -114,6 +128,7 @@ impl Worker {
     /// Ends attempts whose lease has run out, here or elsewhere.
     pub(super) async fn expire_leases(&self) -> Result<(), StoreError> {
         loop {
+            self.give_sign(WHAT, Duration::ZERO);
             let expired = self
                 .db
                 .expire(self.settings.retry.max_attempts, EXPIRE_BATCH)

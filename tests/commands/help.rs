@@ -52,11 +52,14 @@ fn called_with_nothing_it_prints_its_help_and_exits_with_2() {
 }
 
 #[test]
-fn the_version_is_name_and_number() {
+fn the_version_names_program_revision_and_schema() {
     let version = run(&mut program(&["--version"])).done();
-    assert_eq!(
-        version,
-        format!("feather-sync {}\n", env!("CARGO_PKG_VERSION"))
+    let begin = format!("feather-sync {} (revision ", env!("CARGO_PKG_VERSION"));
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let end = format!(", schema {})\n", fs::read_dir(migrations).unwrap().count());
+    assert!(
+        version.starts_with(&begin) && version.ends_with(&end),
+        "{version}"
     );
 }
 

@@ -25,6 +25,7 @@ mod requests;
 mod run;
 mod secret_refusals;
 mod secrets;
+mod service;
 mod sim;
 mod tls;
 mod traps;
