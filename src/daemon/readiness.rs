@@ -39,9 +39,11 @@ pub(super) fn check(worker: Arc<Worker>, standing: Standing) -> ReadyCheck {
     Arc::new(move || {
         let (worker, standing) = (worker.clone(), standing.clone());
         Box::pin(async move {
-            look(&worker, &standing)?;
+            if let Some(reason) = standing.reason() {
+                return Err(reason);
+            }
             match tokio::time::timeout(PING, worker.db().ping()).await {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(())) => look(&worker, &standing),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("the database gave no answer within {PING:?}")),
             }

@@ -8,6 +8,7 @@ mod code;
 mod docs;
 mod evidence;
 mod source;
+mod watching;
 
 use std::fs;
 use std::path::Path;
@@ -19,6 +20,7 @@ fn violations(root: &Path) -> Vec<String> {
     let mut found = source::violations(root, &files);
     found.extend(docs::violations(root, &files));
     found.extend(evidence::violations(root, &files));
+    found.extend(watching::violations(root, &files));
     found
 }
 

@@ -20,7 +20,14 @@ const MAY_CHANGE: [&str; 3] = ["comment", "view", "function"];
 const WIDENED: [&str; 0] = [];
 
 /// Tables that are stored differently from now on: how, is nobody's business but the server's.
-const STORED_ANEW: [&str; 1] = ["integration_connection_tools"];
+const STORED_ANEW: [&str; 3] = [
+    "integration_connections",
+    "integration_connection_tools",
+    "sync_results",
+];
+
+/// Triggers that do what they did on fewer occasions.
+const MADE_RARER: [&str; 1] = ["sync_requests.wake_worker"];
 
 async fn migrate(world: &World) {
     let url = world.env()["DATABASE_URL"].clone();
@@ -97,6 +104,7 @@ async fn whatever_the_last_release_had_is_still_there_and_means_the_same() {
         assert!(now.is_some(), "{kind} {name} is gone");
         let may_change = MAY_CHANGE.contains(&kind.as_str())
             || WIDENED.contains(&name.as_str())
+            || MADE_RARER.contains(&name.as_str())
             || (kind == "relation" && STORED_ANEW.contains(&name.as_str()));
         assert!(
             may_change || now == Some(before),
