@@ -4,6 +4,7 @@
 //! escaped in every format: nobody can forge a line, or speak to the operator's terminal. Panics are events, too, and
 //! known secrets are blanked in every line as it is written: the last defence, after all that keeps them out of events.
 
+mod lines;
 mod secrets;
 
 pub use secrets::blank_with;
@@ -12,7 +13,6 @@ pub use secrets::blanked;
 use std::backtrace::Backtrace;
 use std::backtrace::BacktraceStatus;
 use std::env;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -20,28 +20,22 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::thread;
 
-use tracing::Event;
-use tracing::Level;
-use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::FmtContext;
-use tracing_subscriber::fmt::FormatEvent;
-use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format;
-use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::Layered;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config;
 use crate::config::ConfigError;
 use crate::config::LogFormat;
+use crate::telemetry::lines::Journald;
+use crate::telemetry::lines::OneLine;
+use crate::telemetry::lines::escaped_fields;
 use crate::telemetry::secrets::Blanked;
 
 /// What the filter of the process's events is set by.
@@ -163,98 +157,6 @@ where
     }
 }
 
-/// `message key=value key=value`, with nothing in them that a terminal or a line reader would act upon.
-fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    let field = |writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn fmt::Debug| {
-        if field.name() != "message" {
-            write!(writer, "{}=", field.name())?;
-        }
-        fmt::write(&mut Escaped(writer), format_args!("{value:?}"))
-    };
-    format::debug_fn(field).delimited(" ")
-}
-
-/// Writes control characters as Rust writes them in a string.
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
-
-impl fmt::Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if breaks_a_line(c) {
-                write!(self.0, "{}", c.escape_default())?;
-            } else {
-                self.0.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Control characters, and the two of Unicode's own that end a line.
-fn breaks_a_line(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// A line with the syslog priority that the journal strips off and files the entry under.
-struct Journald<F> {
-    line: F,
-}
-
-impl<S, N, F> FormatEvent<S, N> for Journald<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
-        self.line.format_event(ctx, writer, event)
-    }
-}
-
-/// A JSON object without the line ends that JSON leaves unescaped but line readers heed (U+0085, U+2028, ...).
-struct OneLine<F> {
-    object: F,
-}
-
-impl<S, N, F> FormatEvent<S, N> for OneLine<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut object = String::new();
-        self.object
-            .format_event(ctx, Writer::new(&mut object), event)?;
-        for c in object.trim_end_matches('\n').chars() {
-            // They can stand inside of strings only, where this escape means the same character.
-            if breaks_a_line(c) {
-                write!(writer, "\\u{:04x}", u32::from(c))?;
-            } else {
-                writer.write_char(c)?;
-            }
-        }
-        writer.write_char('\n')
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -263,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::telemetry::lines::breaks_a_line;
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
