@@ -11,19 +11,21 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-upgrade chaos soak bench fuzz lint prepare install clean
+.PHONY: help setup demo test test-upgrade test-systemd chaos soak bench fuzz lint prepare install deb clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
 	@echo 'make test      format, clippy and all tests'
 	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
+	@echo 'make test-systemd  the Debian package under a real systemd, in a throw-away system. Needs root and Debian or its kin'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
 	@echo 'make bench     speed, flatness and frugality beside a floor program, about an hour; BENCH_ARGS=… for its options, --help lists them'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (some minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
-	@echo 'make install   the release binary, the systemd unit and the sample configuration; DESTDIR and PREFIX are heeded'
+	@echo 'make install   the release binary, manual pages, completions, systemd units and the sample configuration; DESTDIR and PREFIX are heeded'
+	@echo 'make deb       a Debian package of the release binary, in target/deb'
 	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git, kill'
 	@echo 'make clean     remove what was built'
 
@@ -53,6 +55,10 @@ test-upgrade: setup
 	  *) exit $$code;; \
 	esac
 
+test-systemd:
+	@FEATHER_SYNC_SYSTEMD=1 scripts/setup
+	@scripts/test-systemd
+
 soak: setup
 	cargo test --locked --test it backlog -- --ignored --nocapture --test-threads=1
 
@@ -73,12 +79,10 @@ prepare: setup
 
 install:
 	cargo build --release --locked
-	install -D -m 755 target/release/feather-sync $(DESTDIR)$(PREFIX)/bin/feather-sync
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|/usr/bin/feather-sync|$(PREFIX)/bin/feather-sync|' systemd/feather-sync.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/feather-sync.service
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/feather-sync.service
-	@# An operator's own file stays as it is.
-	test -e $(DESTDIR)/etc/feather-sync/feather-sync.toml || install -D -m 644 config/feather-sync.toml $(DESTDIR)/etc/feather-sync/feather-sync.toml
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install "$${CARGO_TARGET_DIR:-target}/release/feather-sync"
+
+deb: setup
+	@scripts/deb
 
 clean:
 	cargo clean
