@@ -12,10 +12,11 @@ use sqlx::migrate::Migrator;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
-const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
+/// The roles that users of ours are members of.
+pub(super) const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
 
 /// Oldest server that is supported, as `server_version_num`.
-const OLDEST_SERVER: i32 = 140_000;
+pub(super) const OLDEST_SERVER: i32 = 140_000;
 
 /// How far the database's schema is.
 #[derive(Clone, Debug, PartialEq, Eq)]
