@@ -7,9 +7,11 @@ mod cancel;
 mod completions;
 mod config;
 pub mod demo;
+mod doctor;
 mod enqueue;
 mod failure;
 mod forget;
+mod healthy;
 mod invocation;
 mod man;
 mod migrate;
@@ -50,6 +52,7 @@ Examples:
   feather-sync run                      run the daemon
   feather-sync enqueue 3c90c3cc-0d44-4b50-8888-8dd25736052a
   feather-sync status                   the queue at a glance
+  feather-sync doctor                   what is wrong, and what to do
 
 The database is DATABASE_URL, or `url` under [database] in the configuration
 file, every key of which is documented by `feather-sync config default`.
@@ -99,6 +102,10 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Check the stored state against its invariants
     Verify(verify::VerifyArgs),
+    /// Check configuration, database, API and queue, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Ask the daemon on this machine whether it is ready; for container health checks
+    Healthy(healthy::HealthyArgs),
     /// Show or check the configuration
     Config(config::ConfigArgs),
     /// Run a simulated Feather API, with faults if wanted
@@ -133,6 +140,8 @@ pub fn run(cli: Cli, env: Env) -> Result<(), Failure> {
         Command::Pause(args) => on_this_thread(pause::run(args, &invocation)),
         Command::Resume(args) => on_this_thread(resume::run(args, &invocation)),
         Command::Verify(args) => on_this_thread(verify::run(args, &invocation)),
+        Command::Doctor(args) => on_this_thread(doctor::run(args, &invocation)),
+        Command::Healthy(args) => on_this_thread(healthy::run(args, &invocation)),
         Command::Config(args) => config::run(args, &invocation),
         Command::Sim(args) => on_threads(sim::run(args)),
         Command::Demo(args) => on_threads(async { demo::run(args).await.map_err(Failure::from) }),

@@ -10,6 +10,7 @@ mod client;
 mod error_response;
 mod redact;
 mod room;
+mod trial;
 mod wire;
 
 pub use answer::Received;
@@ -20,6 +21,7 @@ pub use client::ClientSettings;
 pub use client::KeyReader;
 pub use redact::Redactor;
 pub use reqwest::header::HeaderMap;
+pub use trial::Trial;
 
 /// Makes the process's TLS implementation known. To be called once, before the first client or database connection.
 pub fn install_tls() {

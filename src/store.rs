@@ -11,10 +11,12 @@
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `inspect`, `operate` | what people ask and do |
 //! | `verify` | the invariants of the stored state |
+//! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
 
 mod account;
 mod attempt;
+mod checkup;
 mod claim;
 mod commit;
 mod connection;
@@ -39,6 +41,9 @@ mod verify;
 pub use account::AccountRow;
 pub use account::PausedAccount;
 pub use attempt::ToolChanges;
+pub use checkup::Holder;
+pub use checkup::Rights;
+pub use checkup::Server;
 pub use claim::Claim;
 pub use claim::ClaimRequest;
 pub use claim::Lane;

@@ -18,6 +18,7 @@ use crate::feather::room::Room;
 use reqwest::Method;
 use reqwest::Response;
 use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::DATE;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
@@ -130,6 +131,16 @@ impl ApiClient {
     /// # Errors
     /// Everything but a full answer about this very connection, classified.
     pub async fn call(&self, kind: CallKind, id: Uuid) -> Result<Answer, Failure> {
+        self.call_noting(kind, id, &mut None).await
+    }
+
+    /// [`call`](Self::call), noting the `Date` of the answer.
+    pub(super) async fn call_noting(
+        &self,
+        kind: CallKind,
+        id: Uuid,
+        date: &mut Option<HeaderValue>,
+    ) -> Result<Answer, Failure> {
         let (method, path) = match kind {
             CallKind::Finalize => (
                 Method::POST,
@@ -148,6 +159,7 @@ impl ApiClient {
         reach(Point::Head);
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
+        *date = headers.get(DATE).cloned();
         // Until the body is read and gone, and not while its answer waits to be stored.
         let mut held = None;
         let body = if is_success(status) {

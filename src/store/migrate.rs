@@ -12,7 +12,8 @@ use sqlx::migrate::Migrator;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
-const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
+/// The roles that users of ours are members of.
+pub(super) const ROLES: [&str; 3] = ["feather_worker", "feather_enqueuer", "feather_reporter"];
 
 /// The number of the last migration that this program has.
 pub fn schema_version() -> i64 {
@@ -21,7 +22,7 @@ pub fn schema_version() -> i64 {
 }
 
 /// Oldest server that is supported, as `server_version_num`.
-const OLDEST_SERVER: i32 = 140_000;
+pub(super) const OLDEST_SERVER: i32 = 140_000;
 
 /// How far the database's schema is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,124 @@
+//! Judgement on the schema and on what this user may do in it.
+
+use crate::cli::doctor::finding::Check;
+use crate::cli::doctor::finding::Finding;
+use crate::store::Rights;
+use crate::store::SchemaState;
+
+pub(super) fn judge_migrations(state: &SchemaState, is_there: bool) -> Finding {
+    const NEXT: &str =
+        "run `feather-sync migrate` as the schema's owner, before the new version's daemons start";
+    match (state, is_there) {
+        (SchemaState::Current, _) => Finding::ok(Check::Migrations, "the schema is current"),
+        (SchemaState::Behind(_), false) => Finding::failed(
+            Check::Migrations,
+            "the schema `feather` is not there",
+            "run `feather-sync migrate` as a user who may create schemas and roles",
+        ),
+        (SchemaState::Behind(missing), true) => Finding::failed(
+            Check::Migrations,
+            format!("the schema is {missing} migrations behind this program"),
+            NEXT,
+        ),
+    }
+}
+
+/// On the roles, and on whether this user may do what a worker does.
+pub(super) fn judge_rights(rights: &Rights, schema_is_there: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !rights.roles_missing.is_empty() {
+        let create: Vec<_> = rights
+            .roles_missing
+            .iter()
+            .map(|role| format!("CREATE ROLE {role} NOLOGIN;"))
+            .collect();
+        findings.push(Finding::warning(
+            Check::Roles,
+            format!("there is no {}", rights.roles_missing.join(", no ")),
+            format!(
+                "have a superuser run: {} Then run `feather-sync migrate`, which grants them what they are for",
+                create.join(" ")
+            ),
+        ));
+    }
+    // Rights in a schema that is not there are the migrations' matter.
+    if !schema_is_there {
+        return findings;
+    }
+    let user = &rights.user;
+    let grant = format!(
+        "GRANT feather_worker TO \"{}\"; after an upgrade run `feather-sync migrate` first, which grants the role what \
+         is new",
+        user.replace('"', "\"\"")
+    );
+    if !rights.may_enter {
+        let what = format!("{user} may not use the schema `feather`");
+        findings.push(Finding::failed(Check::Roles, what, grant));
+    } else if !rights.lacking.is_empty() {
+        let what = format!(
+            "{user} may not do what a worker does; it lacks {}",
+            rights.lacking.join("; ")
+        );
+        findings.push(Finding::failed(Check::Roles, what, grant));
+    } else {
+        let what = format!("{user} may do what a worker does");
+        findings.push(Finding::ok(Check::Roles, what));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::finding::Level;
+
+    #[test]
+    fn a_schema_is_current_or_behind_or_not_there() {
+        let table = [
+            (SchemaState::Current, true, Level::Ok, "current"),
+            (SchemaState::Behind(2), true, Level::Failed, "2 migrations"),
+            (SchemaState::Behind(9), false, Level::Failed, "not there"),
+        ];
+        for (state, is_there, level, what) in table {
+            let finding = judge_migrations(&state, is_there);
+            assert_eq!(finding.level, level);
+            assert!(finding.what.contains(what), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_may_do_all_that_a_worker_does_or_has_failed() {
+        let rights = |missing: &[&str], may_enter, lacking: &[&str]| Rights {
+            user: "o\"hara".into(),
+            roles_missing: missing.iter().map(ToString::to_string).collect(),
+            may_enter,
+            lacking: lacking.iter().map(ToString::to_string).collect(),
+            sees_sessions: false,
+        };
+        let one = &["DELETE on sync_jobs"][..];
+        let role = &["feather_reporter"][..];
+        let table: [(Rights, bool, &[Level]); 6] = [
+            (rights(&[], true, &[]), true, &[Level::Ok]),
+            (rights(&[], true, one), true, &[Level::Failed]),
+            (rights(&[], false, one), true, &[Level::Failed]),
+            (rights(&[], false, &[]), false, &[]),
+            (rights(role, true, &[]), true, &[Level::Warning, Level::Ok]),
+            (rights(role, false, &[]), false, &[Level::Warning]),
+        ];
+        for (rights, is_there, expected) in table {
+            let findings = judge_rights(&rights, is_there);
+            let levels: Vec<_> = findings.iter().map(|finding| finding.level).collect();
+            assert_eq!(levels, expected, "{findings:?}");
+        }
+        let said = judge_rights(&rights(role, true, one), true);
+        let said: Vec<_> = said.iter().map(Finding::lines).collect();
+        let said = said.join("\n");
+        for part in [
+            "CREATE ROLE feather_reporter NOLOGIN;",
+            "DELETE on sync_jobs",
+            "TO \"o\"\"hara\"",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
