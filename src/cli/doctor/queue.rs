@@ -223,10 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn daemons_run_are_of_one_version_and_serve_what_is_configured() {
+    fn daemons_that_run_are_of_one_version_and_serve_what_is_configured() {
+        type Case<'a> = (&'a [ReplicaRow], &'a [&'a str], &'a [Level], &'a str);
         let one = [replica("2", &["a", "b"])];
         let two = [replica("2", &["a"]), replica("1", &["a"])];
-        let table: [(&[ReplicaRow], &[&str], &[Level], &str); 5] = [
+        let table: [Case<'_>; 5] = [
             (&[], &["a"], &[Level::Warning], "none is running"),
             (&one, &["a", "b"], &[Level::Ok], "1 of version 2"),
             (
