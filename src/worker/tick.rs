@@ -255,12 +255,7 @@ impl Worker {
             Claim::Budget(delay) => {
                 let delay = delay.max(BUDGET_STEP);
                 account.rest_until(now + delay);
-                self.metrics
-                    .rate_wait_seconds
-                    .get_or_create(&OfAccount {
-                        account: account.name.to_string(),
-                    })
-                    .inc_by(delay.as_secs_f64());
+                self.note_rate_wait(account, delay);
                 (0, Again::After(delay))
             }
             Claim::Paused(delay) => {
@@ -291,6 +286,7 @@ impl Worker {
                     running.tasks.spawn(task);
                 }
                 let again = if budget_bound {
+                    self.note_rate_wait(account, BUDGET_STEP);
                     Again::After(BUDGET_STEP)
                 } else if claimed < slots {
                     account.look_everywhere(&known)
@@ -300,6 +296,14 @@ impl Worker {
                 (claimed, again)
             }
         })
+    }
+
+    fn note_rate_wait(&self, account: &Account, delay: Duration) {
+        let account = account.name.to_string();
+        self.metrics
+            .rate_wait_seconds
+            .get_or_create(&OfAccount { account })
+            .inc_by(delay.as_secs_f64());
     }
 }
 
