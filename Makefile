@@ -11,12 +11,13 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-upgrade test-systemd chaos soak bench fuzz lint prepare install deb clean
+.PHONY: help setup demo test test-examples test-upgrade test-systemd chaos soak bench fuzz lint prepare install deb clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
 	@echo 'make test      format, clippy and all tests'
 	@echo 'make chaos     everything goes wrong for 90 s, and nothing may be lost; CHAOS_ARGS=… for its options, --help lists them'
+	@echo 'make test-examples  what docs/enqueue.md shows, in the languages that are here; fetches their drivers at first use'
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
 	@echo 'make test-systemd  the Debian package under a real systemd, in a throw-away system. Needs root and Debian or its kin'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
@@ -45,6 +46,9 @@ test: setup
 chaos:
 	@FEATHER_SYNC_CHAOS=1 scripts/setup
 	@cargo test --quiet --locked --test chaos -- $(CHAOS_ARGS)
+
+test-examples: setup
+	@scripts/test-examples
 
 # The release's revision may be missing: in a shallow clone, or in an export without git.
 test-upgrade: setup

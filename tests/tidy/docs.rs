@@ -49,13 +49,13 @@ pub(crate) fn violations(root: &Path, files: &[PathBuf]) -> Vec<String> {
 }
 
 /// Where a link leads, relative to the root.
-struct Target {
-    file: PathBuf,
+pub(crate) struct Target {
+    pub(crate) file: PathBuf,
     anchor: Option<String>,
 }
 
 /// `None` for a link that leaves the repository.
-fn resolve(from: &Path, link: &str) -> Option<Target> {
+pub(crate) fn resolve(from: &Path, link: &str) -> Option<Target> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
     }
@@ -117,7 +117,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The targets of `[…](target)` and `[…]: target`, with the line they are on.
-fn links(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
         // Every second piece between backticks is code.

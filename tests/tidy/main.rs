@@ -7,6 +7,7 @@
 mod code;
 mod docs;
 mod evidence;
+mod examples;
 mod source;
 mod watching;
 
@@ -19,6 +20,7 @@ fn violations(root: &Path) -> Vec<String> {
     let files = files(root);
     let mut found = source::violations(root, &files);
     found.extend(docs::violations(root, &files));
+    found.extend(examples::violations(root, &files));
     found.extend(evidence::violations(root, &files));
     found.extend(watching::violations(root, &files));
     found
