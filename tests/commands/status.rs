@@ -213,6 +213,24 @@ fn the_job_that_is_due_for_longest_is_found_in_whatever_lane_it_is() {
 }
 
 #[test]
+fn a_request_that_is_not_taken_in_while_a_daemon_runs_is_the_worst_of_all() {
+    let db = with_a_daemon();
+    db.feather_sync(&["pause", "default"]).done();
+    db.run(&format!(
+        "INSERT INTO feather.sync_requests (connection_id, requested_at) VALUES ('{ID}', now() - interval '10 min');
+         SELECT feather.enqueue(gen_random_uuid())"
+    ));
+    let status = look(&db);
+    assert_eq!(status["oldest_request"]["connection_id"], ID);
+    let first = status["summary"].as_str().unwrap();
+    assert!(
+        first.starts_with("Requests have not been taken in for 10m")
+            && first.ends_with("(and 1 lesser thing, below)."),
+        "{first}"
+    );
+}
+
+#[test]
 fn a_queue_that_is_too_long_to_be_counted_is_shown_as_it_was_counted_last() {
     let db = Database::migrated();
     // 16 MiB and more, of jobs that nobody counts: no daemon runs.
