@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-examples test-upgrade test-systemd chaos soak bench fuzz lint prepare install deb clean
+.PHONY: help setup demo test test-examples test-upgrade test-systemd test-prometheus chaos soak bench fuzz lint prepare install deb clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-examples  what docs/enqueue.md shows, in the languages that are here; fetches their drivers at first use'
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
 	@echo 'make test-systemd  the Debian package under a real systemd, in a throw-away system. Needs root and Debian or its kin'
+	@echo 'make test-prometheus  a real Prometheus beside a running daemon: metrics, labels, rules, alerts. Unpacks it at first use'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
 	@echo 'make bench     speed, flatness and frugality beside a floor program, about an hour; BENCH_ARGS=… for its options, --help lists them'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
@@ -62,6 +63,9 @@ test-upgrade: setup
 test-systemd:
 	@FEATHER_SYNC_SYSTEMD=1 scripts/setup
 	@scripts/test-systemd
+
+test-prometheus: setup
+	@scripts/test-prometheus
 
 soak: setup
 	cargo test --locked --test it backlog -- --ignored --nocapture --test-threads=1

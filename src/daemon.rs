@@ -33,6 +33,7 @@ use crate::worker::Worker;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 
 /// How often `--until-empty` looks.
@@ -90,7 +91,7 @@ async fn work(
         .map(|(settings, _)| settings.name.clone())
         .collect();
     let limits = wiring::limits(&config);
-    let metrics = Arc::new(Metrics::new(&names, &StoreError::KINDS));
+    let metrics = Arc::new(Metrics::new(&names, &StoreError::KINDS, SystemTime::now()));
     let worker = Arc::new(Worker::new(
         wiring::worker_settings(&config),
         db.clone(),

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($label:ident: $kind:ty),+ }) => {
@@ -96,6 +98,7 @@ pub struct Metrics {
     pub db_oldest_snapshot_seconds: FloatGauge,
     pub db_errors: Family<OfKind, Counter>,
     pub listener_reconnects: Counter,
+    pub process_start_time_seconds: FloatGauge,
 }
 
 fn call_seconds() -> Histogram {
@@ -109,8 +112,12 @@ fn sync_seconds() -> Histogram {
 }
 
 impl Metrics {
-    /// Makes the metrics, with a series for everything that is known beforehand.
-    pub fn new(accounts: &[AccountName], db_error_kinds: &[&'static str]) -> Self {
+    /// Makes the metrics of a process that started at `started_at`, with a series for everything that is known beforehand.
+    pub fn new(
+        accounts: &[AccountName],
+        db_error_kinds: &[&'static str],
+        started_at: SystemTime,
+    ) -> Self {
         let mut registry = Registry::with_prefix("feather_sync");
         macro_rules! register {
             ($name:literal, $help:literal, $metric:expr) => {{
@@ -217,8 +224,17 @@ impl Metrics {
                 "Times the listening connection was made anew",
                 Counter::default()
             ),
+            process_start_time_seconds: register!(
+                "process_start_time_seconds",
+                "When this process started, in seconds since 1970",
+                Gauge::default()
+            ),
             registry,
         };
+        let since_epoch = started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics
+            .process_start_time_seconds
+            .set(since_epoch.as_secs_f64());
         for account in accounts {
             metrics.begin_series(account.as_str());
         }
@@ -343,7 +359,8 @@ mod tests {
 
     #[test]
     fn every_metric_of_the_contract_has_a_series_from_the_start() {
-        let text = Metrics::new(&["default".into()], &["timeout"]).encode();
+        let started_at = UNIX_EPOCH + std::time::Duration::from_millis(1_500);
+        let text = Metrics::new(&["default".into()], &["timeout"], started_at).encode();
         for name in [
             "queue_jobs{account=\"default\",state=\"pending\",phase=\"finalize\"}",
             "requests_waiting ",
@@ -364,6 +381,7 @@ mod tests {
             "db_pool_connections{state=\"idle\"}",
             "db_errors_total{kind=\"timeout\"}",
             "listener_reconnects_total ",
+            "process_start_time_seconds 1.5",
             "build_info{version=",
         ] {
             assert!(

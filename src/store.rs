@@ -9,7 +9,7 @@
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
-//! | `inspect`, `operate` | what people ask and do |
+//! | `glance`, `inspect`, `operate` | what people ask and do |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
@@ -22,6 +22,7 @@ mod commit;
 mod connection;
 mod error;
 mod fleet;
+mod glance;
 mod horizon;
 mod hosts;
 mod inspect;
@@ -54,9 +55,12 @@ pub use connection::PoolState;
 pub use error::StoreError;
 pub use fleet::AccountCounts;
 pub use fleet::ReplicaRow;
+pub use glance::ErrorCount;
+pub use glance::HealthRow;
+pub use glance::OldestDue;
+pub use glance::OldestRequest;
 pub use inspect::AttemptRow;
 pub use inspect::ConnectionReport;
-pub use inspect::HealthRow;
 pub use inspect::Remaining;
 pub use inspect::StatusRow;
 pub use inspect::ToolRow;

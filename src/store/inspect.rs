@@ -1,4 +1,4 @@
-//! What people ask: read-only queries for the command line and the tests of readiness.
+//! What people ask about one connection, and what is left to do.
 
 use crate::domain::AccountName;
 use crate::store::connection::Db;
@@ -10,24 +10,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 use uuid::Uuid;
-
-/// A row of `sync_health`.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the view's comments say it")]
-pub struct HealthRow {
-    pub account: String,
-    pub pending: i64,
-    pub due: i64,
-    pub running: i64,
-    pub settling: i64,
-    pub dead: i64,
-    pub requests_waiting: i64,
-    pub oldest_due_seconds: f64,
-    pub paused_reason: Option<String>,
-    pub synced_last_hour: i64,
-    pub failed_last_hour: i64,
-    pub as_of: DateTime<Utc>,
-}
 
 /// A row of `sync_status`.
 #[derive(Clone, Debug, Serialize)]
@@ -112,43 +94,6 @@ pub struct Remaining {
 }
 
 impl Db {
-    /// The queue at a glance.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn health(&self) -> Result<Vec<HealthRow>, StoreError> {
-        let mut session = self.session().await?;
-        let query = sqlx::query_as!(
-            HealthRow,
-            r#"SELECT account AS "account!", pending AS "pending!", due AS "due!", running AS "running!",
-                      settling AS "settling!", dead AS "dead!", requests_waiting AS "requests_waiting!",
-                      oldest_due_seconds AS "oldest_due_seconds!", paused_reason, synced_last_hour AS "synced_last_hour!",
-                      failed_last_hour AS "failed_last_hour!", as_of AS "as_of!"
-               FROM feather.sync_health ORDER BY account"#
-        );
-        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
-        session.settle(result)
-    }
-
-    /// Failures of the last hour by account and class.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn recent_errors(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
-        let mut session = self.session().await?;
-        let query = sqlx::query!(
-            r#"SELECT account, error_class AS "error_class!", count(*) AS "failures!" FROM feather.sync_attempts
-               WHERE finished_at > now() - interval '1 hour' AND error_class IS NOT NULL
-               GROUP BY account, error_class ORDER BY account, count(*) DESC, error_class"#
-        );
-        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
-        let rows = session.settle(result)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.account, row.error_class, row.failures))
-            .collect())
-    }
-
     /// Everything about one connection; `None` when neither queue nor tables know it.
     ///
     /// # Errors

@@ -1,20 +1,9 @@
-//! `status` and `show`
+//! `show`
 
-use std::io::BufRead;
-use std::io::BufReader;
-
-use feather_sync::local_postgres::LocalPostgres;
-use feather_sync::local_postgres::Options;
-use feather_sync::local_postgres::Shutdown;
 use serde_json::Value;
 
 use crate::database::Database;
 use crate::program::ID;
-use crate::program::finish;
-use crate::program::program;
-use crate::program::run;
-use crate::program::signal;
-use crate::program::start;
 
 /// A connection that was received, with a number that no double holds, a tool, and a failed attempt since.
 fn with_a_connection() -> Database {
@@ -35,90 +24,6 @@ fn with_a_connection() -> Database {
          VALUES ('{ID}', 'default', 'dead', 3, now(), now(), 1, 'invalid_request')"
     ));
     db
-}
-
-#[test]
-fn status_of_a_fresh_schema_shows_the_default_account() {
-    let db = Database::migrated();
-    let page = db.feather_sync(&["status"]).done();
-    for part in [
-        "Queue",
-        "default",
-        "Accounts",
-        "Daemons\n none is running",
-        "Errors of the last hour\n none",
-    ] {
-        assert!(page.contains(part), "{part}: {page}");
-    }
-    let status: Value =
-        serde_json::from_str(&db.feather_sync(&["status", "--json"]).done()).unwrap();
-    assert_eq!(status["health"][0]["account"], "default");
-    assert_eq!(status["health"][0]["pending"], 0);
-    assert_eq!(status["accounts"][0]["account"], "default");
-    assert_eq!(status["replicas"], Value::Array(vec![]));
-    assert_eq!(status["errors_last_hour"], Value::Array(vec![]));
-}
-
-#[test]
-fn status_counts_jobs_and_errors_and_names_accounts_that_nobody_serves() {
-    let db = with_a_connection();
-    db.run("SELECT feather.enqueue(gen_random_uuid(), 'acme')");
-    let status: Value =
-        serde_json::from_str(&db.feather_sync(&["status", "--json"]).done()).unwrap();
-    let health = |account: &str| {
-        let rows = status["health"].as_array().unwrap();
-        rows.iter()
-            .find(|row| row["account"] == account)
-            .unwrap()
-            .clone()
-    };
-    assert_eq!(health("default")["dead"], 1);
-    assert_eq!(health("acme")["requests_waiting"], 1);
-    assert_eq!(health("acme")["paused_reason"], "unknown_account");
-    assert_eq!(
-        status["errors_last_hour"][0]["error_class"],
-        "invalid_request"
-    );
-    assert_eq!(status["errors_last_hour"][0]["failures"], 1);
-    let page = db.feather_sync(&["status"]).done();
-    assert!(
-        page.contains("a daemon that has this account in its configuration"),
-        "{page}"
-    );
-    assert!(page.contains("invalid_request"), "{page}");
-}
-
-#[test]
-fn watching_as_json_prints_a_line_per_look_until_it_is_told_to_stop() {
-    let db = Database::migrated();
-    let mut child = start(&mut db.program(&["status", "--watch", "--json"]));
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    for _ in 0..2 {
-        let look: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        assert!(look["health"].is_array());
-    }
-    signal(&child, "INT");
-    let outcome = finish(child);
-    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
-}
-
-#[test]
-fn watching_goes_on_through_a_restart_of_the_database() {
-    let postgres = LocalPostgres::start(Options::default()).unwrap();
-    let url = postgres.url("postgres");
-    run(program(&["migrate"]).env("DATABASE_URL", &url)).done();
-    let mut child = start(program(&["status", "--watch", "--json"]).env("DATABASE_URL", &url));
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut remarks = BufReader::new(child.stderr.take().unwrap()).lines();
-    lines.next().unwrap().unwrap();
-    postgres.shut_down(Shutdown::Immediate);
-    let remark = remarks.next().unwrap().unwrap();
-    assert!(remark.contains("trying again"), "{remark}");
-    postgres.start_again().unwrap();
-    let look: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-    assert_eq!(look["health"][0]["account"], "default");
-    signal(&child, "TERM");
-    assert_eq!(finish(child).code, Some(0));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod secret_refusals;
 mod secrets;
 mod service;
 mod sim;
+mod status;
 mod tls;
 mod traps;
 mod verify;

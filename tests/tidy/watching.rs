@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 use feather_sync::metrics::Metrics;
 use feather_sync::store::StoreError;
@@ -13,7 +14,8 @@ const PREFIX: &str = "feather_sync_";
 const PARTS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 pub(crate) fn violations(root: &Path, files: &[PathBuf]) -> Vec<String> {
-    let metrics = Metrics::new(&["default".to_owned().into()], &StoreError::KINDS);
+    let accounts = ["default".to_owned().into()];
+    let metrics = Metrics::new(&accounts, &StoreError::KINDS, UNIX_EPOCH);
     let known = names(&metrics.encode());
     let is_known = |name: &String| {
         let histogram = PARTS.iter().find_map(|part| name.strip_suffix(part));

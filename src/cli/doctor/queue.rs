@@ -77,6 +77,13 @@ pub(super) fn judge(
             configured.contains(&row.account.as_str()),
         ));
     }
+    if health.is_empty() {
+        findings.push(Finding::warning(
+            Check::Queue,
+            "it is too long to be counted from here, and no daemon has counted it yet",
+            "look again once a daemon runs",
+        ));
+    }
     if findings.is_empty() {
         findings.push(Finding::ok(
             Check::Queue,
@@ -262,6 +269,13 @@ mod tests {
         let findings = judge(&[health()], &[account()], &["acme"]);
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn a_queue_that_nobody_has_counted_is_not_called_empty() {
+        let findings = judge(&[], &[account()], &["acme"]);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Warning);
     }
 
     #[test]
