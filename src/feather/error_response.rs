@@ -33,22 +33,23 @@ pub(super) fn describe(
         serde_json::from_slice(body.bytes()).unwrap_or_default();
     let words = |name: &str| read::<String>(&fields, name);
     let api_error = words("error").zip(words("message"));
-    let message = match &api_error {
-        Some((error, message)) => redactor.excerpt(
-            format!("HTTP {status}: {error}: {message}").as_bytes(),
-            EXCERPT_BYTES,
-        ),
+    let (message, start) = match &api_error {
+        Some((error, message)) => {
+            let words = format!("HTTP {status}: {error}: {message}");
+            (redactor.excerpt(words.as_bytes(), EXCERPT_BYTES), None)
+        }
         None => {
             let target = headers.get(LOCATION).map_or_else(String::new, |to| {
                 format!(" to {}", redactor.excerpt(to.as_bytes(), EXCERPT_BYTES))
             });
-            format!(
-                "HTTP {status}{target}, not in the API's own words; body: {}",
-                redactor.excerpt(body.bytes(), EXCERPT_BYTES)
+            (
+                format!("HTTP {status}{target}, not in the API's own words"),
+                Some(redactor.excerpt(body.bytes(), EXCERPT_BYTES)),
             )
         }
     };
     Failure {
+        body: start,
         hint: ServerHint {
             retryable: read(&fields, "retryable"),
             retry_after: read::<f64>(&fields, "retry_after")
