@@ -86,7 +86,7 @@ fn status(worker: &Worker, works: &Result<(), String>) -> String {
     // A datagram's line: whatever the reason quotes must not end it, nor show a secret.
     telemetry::blanked(&status)
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if telemetry::is_harmful(c) { ' ' } else { c })
         .take(LONGEST_STATUS)
         .collect()
 }
