@@ -7,6 +7,7 @@
 mod code;
 mod docs;
 mod evidence;
+mod logs;
 mod source;
 mod watching;
 
@@ -20,6 +21,7 @@ fn violations(root: &Path) -> Vec<String> {
     let mut found = source::violations(root, &files);
     found.extend(docs::violations(root, &files));
     found.extend(evidence::violations(root, &files));
+    found.extend(logs::violations(root, &files));
     found.extend(watching::violations(root, &files));
     found
 }
