@@ -7,6 +7,7 @@ use crate::telemetry;
 use crate::worker::Worker;
 use sd_notify::NotifyState;
 use std::sync::Arc;
+use std::sync::Once;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,9 @@ fn status(worker: &Worker, works: &Result<(), String>) -> String {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
+    static TOLD: Once = Once::new();
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager cannot be told");
+        // It would wait for a word in vain, and could not say why.
+        TOLD.call_once(|| tracing::warn!(%error, "the service manager cannot be told anything"));
     }
 }

@@ -157,8 +157,9 @@ impl Worker {
                 step @ (Step::Halve | Step::PartLargest) => return Part::TooMuch(step),
                 Step::Blame(why) => return Part::Refused(why),
                 Step::Leave => {
-                    for id in part.iter().map(|finished| finished.job.connection_id) {
-                        tracing::error!(connection.id = %id, %error, "somebody holds the row of {id}; its lease will run out");
+                    for Finished { job, .. } in part {
+                        let (id, account) = (job.connection_id, &job.account);
+                        tracing::error!(connection.id = %id, %account, %error, "somebody holds the row of {id}; its lease will run out");
                     }
                     return Part::Left;
                 }
