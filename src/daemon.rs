@@ -29,6 +29,7 @@ use crate::store::SchemaState;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::worker::Account;
+use crate::worker::Outage;
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +144,14 @@ async fn work(
     if config.reconcile.interval.is_some() {
         tracing::warn!("reconcile.interval is set, and this version does not reconcile yet");
     }
-    tracing::info!(worker = worker.name(), accounts = ?names, "feather-sync {} is working", env!("CARGO_PKG_VERSION"));
+    let accounts = names.iter().map(AccountName::as_str);
+    let accounts = accounts.collect::<Vec<_>>().join(", ");
+    tracing::info!(
+        worker = worker.name(),
+        accounts,
+        "feather-sync {} is working",
+        env!("CARGO_PKG_VERSION")
+    );
 
     let grace = config.worker.shutdown_grace;
     if let Some(reread) = reread {
@@ -208,7 +216,7 @@ async fn start_up(
     mut say: impl FnMut(String),
 ) -> Result<bool, DaemonError> {
     let mut wait = Duration::from_millis(200);
-    let mut known = String::new();
+    let mut outage = Outage::default();
     loop {
         let attempt = async {
             match db.schema_state().await? {
@@ -221,13 +229,13 @@ async fn start_up(
         };
         let error = match tried {
             Ok(checked) => return checked.map(|()| true),
-            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) if error.is_passing() => error,
             Err(error) => return Err(error.into()),
         };
-        if error != known {
-            tracing::warn!(error, "waiting for the database");
-            known.clone_from(&error);
+        if outage.goes_on(error.kind(), Instant::now()) {
+            tracing::warn!(%error, "waiting for the database");
         }
+        let error = error.to_string();
         say(error.clone());
         if let Some((_, timeout)) = deadline.filter(|(at, _)| Instant::now() >= *at) {
             return Err(DaemonError::NotEmpty {

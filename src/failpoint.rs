@@ -192,7 +192,7 @@ mod armed {
         let orders = ORDERS.get().map(Vec::as_slice).unwrap_or_default();
         for order in orders.iter().filter(|order| order.point == point) {
             if order.passed.fetch_add(1, Ordering::SeqCst) + 1 == order.nth {
-                tracing::warn!("failpoint {}: {}", point.as_str(), order.name);
+                tracing::info!("failpoint {}: {}", point.as_str(), order.name);
                 act(order.action);
             }
         }

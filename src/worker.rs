@@ -10,6 +10,7 @@ mod commit;
 mod execute;
 mod gather;
 mod listen;
+mod outage;
 mod progress;
 mod refusal;
 mod slots;
@@ -20,6 +21,7 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use outage::Outage;
 pub use progress::Progress;
 pub use tick::Again;
 pub use tick::Tick;
@@ -115,6 +117,8 @@ pub struct Worker {
     history_left: AtomicBool,
     turn: AtomicUsize,
     progress: Mutex<Progress>,
+    /// What was told of trouble with the database.
+    outage: Mutex<Outage>,
     /// Accounts whose counts were last shown.
     counted: Mutex<Vec<String>>,
     /// Lease tokens of the jobs that are worked on.
@@ -173,6 +177,7 @@ impl Worker {
             history_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             progress: Mutex::new(Progress::new(now)),
+            outage: Mutex::default(),
         }
     }
 

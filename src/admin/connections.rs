@@ -26,6 +26,7 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Accepts until dropped, which ends every connection.
 pub(super) async fn accept(listener: TcpListener, router: Router) {
     let mut open = JoinSet::new();
+    let mut is_told = false;
     loop {
         tokio::select! {
             accepted = listener.accept(), if open.len() < MOST => match accepted {
@@ -33,7 +34,10 @@ pub(super) async fn accept(listener: TcpListener, router: Router) {
                     open.spawn(converse(stream, router.clone()));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a connection to the admin listener could not be accepted");
+                    // Once: it is tried many times a second.
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "connections to the admin listener cannot be accepted; trying again");
+                    }
                     tokio::time::sleep(BREATH).await;
                 }
             },

@@ -18,6 +18,8 @@ pub enum Failure {
     Config(ConfigError),
     /// The daemon ended.
     Daemon(DaemonError),
+    /// The same, and the log says why.
+    Logged(DaemonError),
 }
 
 impl Failure {
@@ -27,12 +29,15 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Config(_) => ConfigError::EXIT_CODE,
-            Self::Daemon(error) => error.exit_code(),
+            Self::Daemon(error) | Self::Logged(error) => error.exit_code(),
         }
     }
 
-    /// Says it on stderr.
+    /// Says it on stderr, unless that was done.
     pub fn report(&self) {
+        if matches!(self, Self::Logged(_)) {
+            return;
+        }
         // Where stderr is closed, the exit code has to do.
         let _ = writeln!(std::io::stderr(), "feather-sync: {self}");
     }
@@ -43,7 +48,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Failed(message) | Self::Usage(message) => f.write_str(message),
             Self::Config(error) => error.fmt(f),
-            Self::Daemon(error) => error.fmt(f),
+            Self::Daemon(error) | Self::Logged(error) => error.fmt(f),
         }
     }
 }

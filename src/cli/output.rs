@@ -12,6 +12,7 @@ use comfy_table::presets;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::telemetry;
 
 /// Characters of a long text that a table shows.
 const SHORT: usize = 160;
@@ -89,18 +90,13 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
 pub(super) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_invisible(c) {
+        if telemetry::is_harmful(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
     }
     shown
-}
-
-/// Line ends of Unicode's own, and marks that turn the direction of writing.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// [`harmless`], and short enough for a table.

@@ -42,5 +42,14 @@ pub(super) async fn run(args: RunArgs, invocation: &Invocation) -> Result<(), Fa
     });
     let (file, env) = (invocation.config_file.clone(), invocation.env.clone());
     let reread = Arc::new(move || Config::load(file.as_deref(), &env));
-    Ok(daemon::run(config, reread, until_empty).await?)
+    let ended = daemon::run(config, reread, until_empty).await;
+    ended.map_err(|error| {
+        if tracing::enabled!(tracing::Level::ERROR) {
+            // Whoever reads the log as JSON finds nothing else in it.
+            tracing::error!(%error, "feather-sync cannot go on");
+            Failure::Logged(error)
+        } else {
+            Failure::Daemon(error)
+        }
+    })
 }

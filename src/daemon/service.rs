@@ -7,6 +7,7 @@ use crate::telemetry;
 use crate::worker::Worker;
 use sd_notify::NotifyState;
 use std::sync::Arc;
+use std::sync::Once;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,13 +87,15 @@ fn status(worker: &Worker, works: &Result<(), String>) -> String {
     // A datagram's line: whatever the reason quotes must not end it, nor show a secret.
     telemetry::blanked(&status)
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if telemetry::is_harmful(c) { ' ' } else { c })
         .take(LONGEST_STATUS)
         .collect()
 }
 
 fn tell(states: &[NotifyState<'_>]) {
+    static TOLD: Once = Once::new();
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager cannot be told");
+        // It would wait for a word in vain, and could not say why.
+        TOLD.call_once(|| tracing::warn!(%error, "the service manager cannot be told anything"));
     }
 }

@@ -120,8 +120,11 @@ pub struct ServerHint {
 pub struct Failure {
     /// Its class.
     pub class: ErrorClass,
-    /// What happened, in words, with the start of the body where the answer was not understood. Free of secrets.
+    /// What happened, in words. Free of secrets.
     pub message: String,
+    /// The start of the body, where the answer was not understood. Free of secrets, but not of somebody's data: it is kept
+    /// with the attempt, and never logged.
+    pub body: Option<String>,
     /// Status code of the answer, if there was one.
     pub http_status: Option<u16>,
     /// The answer was the API's own: an ErrorResponse, not a proxy's page.
@@ -138,6 +141,7 @@ impl Failure {
         Self {
             class,
             message: message.into(),
+            body: None,
             http_status: None,
             own_words: false,
             hint: ServerHint::default(),

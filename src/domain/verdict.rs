@@ -12,6 +12,7 @@ use crate::domain::settle::SettleRule;
 use crate::domain::settle::Settling;
 use crate::domain::snapshot::ConnectionSnapshot;
 use crate::domain::snapshot::ContentHash;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A call that was answered with a connection.
@@ -132,6 +133,8 @@ pub struct Verdict {
     pub class: Option<ErrorClass>,
     /// The failure in words.
     pub error: Option<String>,
+    /// The start of the body, as of [`Failure::body`].
+    pub body: Option<String>,
     /// Status code of the answer.
     pub http_status: Option<u16>,
     /// `x-request-id` of the answer.
@@ -152,6 +155,15 @@ impl Verdict {
     /// Whether it keeps every call of its account from being made.
     pub fn refuses_account(&self) -> bool {
         matches!(self.account, AccountWord::Refused { .. })
+    }
+
+    /// The failure as the history has it: with the start of the body, which the log never gets.
+    pub fn error_on_record(&self) -> Option<Cow<'_, str>> {
+        let error = self.error.as_deref()?;
+        Some(match &self.body {
+            Some(body) => format!("{error}; body: {body}").into(),
+            None => error.into(),
+        })
     }
 }
 
@@ -188,6 +200,7 @@ pub fn interrupted(job: &Job) -> Verdict {
         error: Some(
             "interrupted by shutdown before the answer came; it will be tried again".into(),
         ),
+        body: None,
         http_status: None,
         upstream_request_id: None,
         next: Next::Defer,
@@ -204,6 +217,7 @@ pub fn unstorable(verdict: &Verdict, why: String) -> Verdict {
         outcome: Outcome::Dead,
         class: Some(ErrorClass::Storage),
         error: Some(why),
+        body: None,
         next: Next::Bury,
         stored: None,
         gone: false,
@@ -271,6 +285,7 @@ fn judge_answer(
         outcome,
         class: failure.as_ref().map(|failure| failure.class),
         error: failure.map(|failure| failure.message),
+        body: None,
         http_status: Some(answer.http_status),
         upstream_request_id: answer.upstream_request_id,
         next,
@@ -334,6 +349,7 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         outcome,
         class: Some(failure.class),
         error: Some(failure.message),
+        body: failure.body,
         http_status: failure.http_status,
         upstream_request_id: failure.upstream_request_id,
         next,

@@ -65,12 +65,9 @@ pub fn read_answer(
                 WireError::Malformed(_) => ErrorClass::Protocol,
                 WireError::OtherId { .. } => ErrorClass::Mismatch,
             };
-            let message = format!(
-                "{}; body: {}",
-                redactor.excerpt(error.to_string().as_bytes(), EXCERPT_BYTES),
-                redactor.excerpt(body.received(), EXCERPT_BYTES)
-            );
+            let message = redactor.excerpt(error.to_string().as_bytes(), EXCERPT_BYTES);
             Err(Failure {
+                body: Some(redactor.excerpt(body.received(), EXCERPT_BYTES)),
                 http_status: Some(status),
                 upstream_request_id,
                 ..Failure::new(class, message)

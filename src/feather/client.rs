@@ -273,8 +273,10 @@ impl ApiClient {
 
     /// A body that is not what the API promises, with its start.
     fn protocol(&self, why: &str, body: &[u8]) -> Failure {
-        let start = self.redactor.excerpt(body, EXCERPT_BYTES);
-        Failure::new(ErrorClass::Protocol, format!("{why}; body: {start}"))
+        Failure {
+            body: Some(self.redactor.excerpt(body, EXCERPT_BYTES)),
+            ..Failure::new(ErrorClass::Protocol, why)
+        }
     }
 
     /// Classifies a call without a full answer.

@@ -33,22 +33,29 @@ pub(super) fn describe(
         serde_json::from_slice(body.bytes()).unwrap_or_default();
     let words = |name: &str| read::<String>(&fields, name);
     let api_error = words("error").zip(words("message"));
-    let message = match &api_error {
-        Some((error, message)) => redactor.excerpt(
-            format!("HTTP {status}: {error}: {message}").as_bytes(),
-            EXCERPT_BYTES,
-        ),
+    let (message, start) = match &api_error {
+        Some((error, message)) => {
+            let words = format!("HTTP {status}: {error}: {message}");
+            (redactor.excerpt(words.as_bytes(), EXCERPT_BYTES), None)
+        }
         None => {
             let target = headers.get(LOCATION).map_or_else(String::new, |to| {
-                format!(" to {}", redactor.excerpt(to.as_bytes(), EXCERPT_BYTES))
+                // What a URL carries is nobody's business; where it leads is.
+                let place = to
+                    .as_bytes()
+                    .split(|byte| matches!(byte, b'?' | b'#'))
+                    .next();
+                let place = redactor.excerpt(place.unwrap_or_default(), EXCERPT_BYTES);
+                format!(" to {place}")
             });
-            format!(
-                "HTTP {status}{target}, not in the API's own words; body: {}",
-                redactor.excerpt(body.bytes(), EXCERPT_BYTES)
+            (
+                format!("HTTP {status}{target}, not in the API's own words"),
+                Some(redactor.excerpt(body.bytes(), EXCERPT_BYTES)),
             )
         }
     };
     Failure {
+        body: start,
         hint: ServerHint {
             retryable: read(&fields, "retryable"),
             retry_after: read::<f64>(&fields, "retry_after")
@@ -142,6 +149,18 @@ mod tests {
                 described(404, &[], other).class,
                 ErrorClass::Protocol,
                 "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_by_where_it_leads_without_what_the_url_carries() {
+        for carried in ["?token=t0p", "#t0p"] {
+            let to = format!("https://login.example.com/oauth{carried}");
+            let failure = described(302, &[("location", &to)], "");
+            assert_eq!(
+                failure.message,
+                "HTTP 302 to https://login.example.com/oauth, not in the API's own words"
             );
         }
     }

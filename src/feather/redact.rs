@@ -102,7 +102,8 @@ fn speaks_to_a_terminal(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\r' | '\t')
 }
 
-/// A secret as it is, and as a server or proxy may give it back: percent-encoded, or inside of something in base64.
+/// A secret as it is, and as a server, a proxy or our own JSON may write it: with its quotes and backslashes escaped,
+/// percent-encoded, or inside of something in base64.
 fn forms(secret: &str) -> Vec<String> {
     let percent = |hex: fn(u8) -> String| {
         secret.bytes().fold(String::new(), |mut text, byte| {
@@ -116,6 +117,7 @@ fn forms(secret: &str) -> Vec<String> {
     };
     let mut forms = vec![
         secret.to_owned(),
+        secret.replace('\\', "\\\\").replace('"', "\\\""),
         percent(|byte| format!("%{byte:02X}")),
         percent(|byte| format!("%{byte:02x}")),
     ];

@@ -11,6 +11,7 @@ use crate::feather::wire::at_once::Whole;
 use crate::feather::wire::at_once::read_at_once;
 use crate::feather::wire::fields::Fields;
 use crate::feather::wire::fields::Warnings;
+use crate::feather::wire::fields::without_value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -152,7 +153,7 @@ impl Tools {
 
 fn read_tools(body: &StorableBody, text: &str, connection_id: Uuid) -> Result<Tools, WireError> {
     let items: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|error| WireError::Malformed(format!("tools: {error}")))?;
+        .map_err(|error| WireError::Malformed(format!("tools: {}", without_value(&error))))?;
     let mut tools = Tools::default();
     let mut fields = Fields::new(body);
     for item in items {

@@ -234,7 +234,7 @@ pub(super) async fn apply_words(
             .iter()
             .rev()
             .find(|f| matches!(f.verdict.account, AccountWord::Refused { .. }))
-            .and_then(|f| f.verdict.error.as_deref());
+            .and_then(|f| f.verdict.error_on_record());
         sqlx::query!(
             "UPDATE feather.sync_accounts
              SET pause_reason = $2, paused_until = $3, pause_step = $4, pace = $6, pace_at = $7,
@@ -244,7 +244,7 @@ pub(super) async fn apply_words(
             after.map(|pause| pause.reason.as_str()),
             after.map(|pause| pause.until),
             after.map_or(0, |pause| super::signed(pause.step)),
-            error,
+            error.as_deref(),
             pace.share,
             pace.since
         )

@@ -4,6 +4,7 @@
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ pub(super) struct AttemptRecord<'a> {
     pub(super) outcome: &'static str,
     pub(super) http_status: Option<i32>,
     pub(super) error_class: Option<&'static str>,
-    pub(super) error: Option<&'a str>,
+    pub(super) error: Option<Cow<'a, str>>,
     pub(super) retry_at: Option<DateTime<Utc>>,
     pub(super) tools_status: Option<&'a str>,
     pub(super) tools: ToolChanges,
@@ -156,7 +157,7 @@ pub(super) async fn record(
         &column!(outcome) as _,
         &column!(http_status) as _,
         &column!(error_class) as _,
-        &column!(error) as _,
+        &column!(error.as_deref()) as _,
         &retry_at as _,
         &column!(tools_status) as _,
         &column!(tools.added),

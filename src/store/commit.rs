@@ -230,7 +230,7 @@ async fn record(
             outcome: verdict.outcome.as_str(),
             http_status: verdict.http_status.map(i32::from),
             error_class: verdict.class.map(|class| class.as_str()),
-            error: verdict.error.as_deref(),
+            error: verdict.error_on_record(),
             retry_at: due.get(&job.connection_id).copied(),
             tools_status: verdict
                 .stored

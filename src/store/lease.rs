@@ -160,7 +160,7 @@ impl Db {
                     outcome: Outcome::Crashed.as_str(),
                     http_status: None,
                     error_class: Some(ErrorClass::LeaseLost.as_str()),
-                    error: Some(error),
+                    error: Some(error.into()),
                     retry_at: update.dead.is_none().then_some(update.run_at),
                     tools_status: None,
                     tools: ToolChanges::default(),

@@ -155,7 +155,7 @@ impl Db {
                 outcome: Outcome::Cancelled.as_str(),
                 http_status: None,
                 error_class: None,
-                error: Some(&why),
+                error: Some(why.as_str().into()),
                 retry_at: None,
                 tools_status: None,
                 tools: ToolChanges::default(),

@@ -147,7 +147,14 @@ impl Route {
             match self.try_host(host).await {
                 Ok(conn) => {
                     if index != state.current {
-                        tracing::info!(host = host.name, "working with another database server");
+                        let error = errors.first().map(|(name, error): &(&str, StoreError)| {
+                            format!("{name}: {}", error.reason())
+                        });
+                        tracing::info!(
+                            host = host.name,
+                            error,
+                            "working with another database server"
+                        );
                     }
                     state.current = index;
                     state.failed = None;

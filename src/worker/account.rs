@@ -1,7 +1,9 @@
 //! An account as this process works for it.
 
 use crate::domain::AccountName;
+use crate::domain::AccountWord;
 use crate::domain::Budget;
+use crate::domain::ErrorClass;
 use crate::domain::budget::FRESH_FOR;
 use crate::feather::ApiClient;
 use crate::store::Lane;
@@ -59,6 +61,8 @@ struct Recent {
     was_paused: bool,
     /// Why the key could not be read the last time.
     key_trouble: Option<String>,
+    /// The API's last word on the key was a refusal.
+    key_is_refused: bool,
     /// How long a claim usually takes.
     claim_takes: Duration,
     /// When calls went out in the last minute.
@@ -177,6 +181,26 @@ impl Account {
         let was_paused = std::mem::take(&mut self.lock_recent().was_paused);
         if probe || was_paused {
             self.refresh_key();
+        }
+    }
+
+    /// What a call's end says of the key: told when it changes, not with each call.
+    pub(super) fn note_word(&self, word: &AccountWord) {
+        let is_refused = match word {
+            AccountWord::Refused { class, .. } if *class == ErrorClass::Auth => true,
+            AccountWord::Works => false,
+            AccountWord::Refused { .. } | AccountWord::Answered | AccountWord::Silent => return,
+        };
+        let was_refused = std::mem::replace(&mut self.lock_recent().key_is_refused, is_refused);
+        let account = &self.name;
+        match (was_refused, is_refused) {
+            (false, true) => {
+                tracing::warn!(%account, "the API refuses the key of account {account}, which pauses until a call succeeds");
+            }
+            (true, false) => {
+                tracing::info!(%account, "the API accepts the key of account {account} again");
+            }
+            _ => {}
         }
     }
 

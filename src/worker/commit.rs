@@ -1,5 +1,6 @@
 //! The committer: writes down what has been gathered.
 
+use crate::domain::AccountName;
 use crate::domain::Finished;
 use crate::domain::Job;
 use crate::domain::verdict;
@@ -9,6 +10,7 @@ use crate::metrics::OfAccount;
 use crate::metrics::OfChange;
 use crate::store::Committed;
 use crate::store::StoreError;
+use crate::worker::Account;
 use crate::worker::FIRST_WAIT;
 use crate::worker::LONGEST_WAIT;
 use crate::worker::Worker;
@@ -78,6 +80,10 @@ impl Worker {
                 Err(error) => error,
             };
             let step = refusals.judge(&error, 1, tries.took());
+            if step != Step::Again {
+                // Given up for this reason: what was noted of it before would otherwise stay.
+                self.note_success(GIVE_BACK);
+            }
             if step != Step::Again || !tries.go_on(GIVE_BACK, &error).await {
                 tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
                 return;
@@ -104,7 +110,7 @@ impl Worker {
                         if has_answer {
                             *verdict = verdict::unstorable(verdict, why.clone());
                         } else {
-                            tracing::error!(connection.id = %id, error = why, "what became of {id} cannot be written down; its lease will run out");
+                            tracing::error!(connection.id = %id, account = %job.account, error = why, "what became of {id} cannot be written down; its lease will run out");
                         }
                         has_answer
                     });
@@ -151,7 +157,10 @@ impl Worker {
                 step @ (Step::Halve | Step::PartLargest) => return Part::TooMuch(step),
                 Step::Blame(why) => return Part::Refused(why),
                 Step::Leave => {
-                    tracing::error!(jobs = part.len(), %error, "somebody holds the row; the lease will run out");
+                    for Finished { job, .. } in part {
+                        let (id, account) = (job.connection_id, &job.account);
+                        tracing::error!(connection.id = %id, %account, %error, "somebody holds the row of {id}; its lease will run out");
+                    }
                     return Part::Left;
                 }
             }
@@ -166,10 +175,7 @@ impl Worker {
         for (finished, committed) in part.iter().zip(committed) {
             // While the probe was out, or a refusal not yet written, this replica let the account rest.
             if (finished.job.probe || finished.verdict.refuses_account())
-                && let Some(account) = self
-                    .accounts
-                    .iter()
-                    .find(|account| account.name == finished.job.account)
+                && let Some(account) = self.account(&finished.job.account)
             {
                 account.stop_resting();
                 account.refusal_is_written();
@@ -207,14 +213,22 @@ impl Worker {
                             .observe(elapsed.as_secs_f64());
                     }
                     self.log(finished, *due_in);
+                    if let Some(account) = self.account(&finished.job.account) {
+                        account.note_word(&finished.verdict.account);
+                    }
                 }
                 Committed::LeaseLost => {
                     self.metrics.leases_lost.inc();
                     let id = finished.job.connection_id;
-                    tracing::warn!(connection.id = %id, "the lease on {id} was lost; its answer is not written");
+                    let account = &finished.job.account;
+                    tracing::warn!(connection.id = %id, %account, "the lease on {id} was lost; its answer is not written");
                 }
             }
         }
+    }
+
+    fn account(&self, name: &AccountName) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.name == *name)
     }
 
     fn log(&self, Finished { job, verdict, took }: &Finished, due_in: Option<Duration>) {

@@ -1,5 +1,6 @@
 //! Hears wake-ups. A hint only: with nobody listening everything works, at the pace of polling.
 
+use crate::worker::Outage;
 use crate::worker::Worker;
 use crate::worker::waits::Waits;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that lived so long was worth its while.
 const LASTED: Duration = Duration::from_secs(30);
+/// Without one for no longer than this, nobody needs to know.
+const BRIEF: Duration = Duration::from_secs(10);
 
 impl Worker {
     pub(super) async fn listen_until(self: Arc<Self>, stop: CancellationToken) {
@@ -20,16 +23,22 @@ impl Worker {
 
     async fn listen_for_ever(&self) {
         let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut lost_at = self.clock.now();
+        let mut outage = Outage::default();
         loop {
             // A hint must not take the one connection that there is from the work.
             if !self.lock_progress().trouble.is_empty() {
                 tokio::time::sleep(waits.next(&self.dice)).await;
+                lost_at = self.clock.now();
                 continue;
             }
             match self.db.listen().await {
                 Ok(mut listener) => {
                     let since = self.clock.now();
                     self.listening.store(true, Ordering::Relaxed);
+                    if outage.is_over(since).is_some() {
+                        tracing::info!("listening for wake-ups again");
+                    }
                     // What came while nobody listened.
                     self.be_woken();
                     let error = loop {
@@ -39,12 +48,23 @@ impl Worker {
                         }
                     };
                     self.listening.store(false, Ordering::Relaxed);
-                    if self.clock.now().saturating_duration_since(since) > LASTED {
+                    lost_at = self.clock.now();
+                    if lost_at.saturating_duration_since(since) > LASTED {
                         waits.start_over();
                     }
-                    tracing::warn!(%error, "the listening connection was lost; polling until it is back");
+                    tracing::debug!(%error, "the listening connection was lost");
                 }
-                Err(error) => tracing::debug!(%error, "cannot listen for wake-ups; polling"),
+                Err(error) => {
+                    let now = self.clock.now();
+                    // Where the database is away, that is told, and this need not be.
+                    if now.saturating_duration_since(lost_at) > BRIEF
+                        && outage.goes_on(error.kind(), now)
+                    {
+                        tracing::warn!(%error, "cannot listen for wake-ups; polling until it can");
+                    } else {
+                        tracing::debug!(%error, "cannot listen for wake-ups; polling");
+                    }
+                }
             }
             self.metrics.listener_reconnects.inc();
             tokio::time::sleep(waits.next(&self.dice)).await;

@@ -2,6 +2,7 @@
 
 use crate::metrics::OfKind;
 use crate::store::StoreError;
+use crate::worker::Outage;
 use crate::worker::Worker;
 use std::collections::BTreeMap;
 use std::sync::MutexGuard;
@@ -82,8 +83,14 @@ impl Worker {
     }
 
     pub(super) fn note_success(&self, what: &'static str) {
-        if self.lock_progress().trouble.remove(what).is_some() {
-            tracing::info!("can {what} again");
+        let mut progress = self.lock_progress();
+        if progress.trouble.remove(what).is_none() || !progress.trouble.is_empty() {
+            return;
+        }
+        drop(progress);
+        if let Some(lasted) = self.lock_outage().is_over(self.clock.now()) {
+            let duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(duration_ms, "the database is back: can {what} again");
         }
     }
 
@@ -92,12 +99,17 @@ impl Worker {
             .db_errors
             .get_or_create(&OfKind { kind: error.kind() })
             .inc();
-        let message = error.to_string();
-        let known = self.lock_progress().trouble.insert(what, message.clone());
-        // Once per trouble, not once per try.
-        if known.as_deref() != Some(message.as_str()) {
-            tracing::warn!(error = message, "cannot {what}; trying again");
+        self.lock_progress().trouble.insert(what, error.to_string());
+        // Once for all loops that meet it, not once per loop and try.
+        if self.lock_outage().goes_on(error.kind(), self.clock.now()) {
+            tracing::warn!(%error, "cannot {what}; trying again");
+        } else {
+            tracing::debug!(%error, "cannot {what}; trying again");
         }
+    }
+
+    fn lock_outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

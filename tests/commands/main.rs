@@ -17,6 +17,7 @@ mod enqueue;
 mod healthy;
 mod help;
 mod inspect;
+mod log;
 mod migrate;
 mod needles;
 mod pipes;

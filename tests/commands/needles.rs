@@ -47,6 +47,7 @@ fn spellings(secret: &str) -> Vec<String> {
         spellings.push(percent_encoded(half).replace("%20", "+"));
         spellings.push(percent_encoded(half).to_lowercase());
         spellings.push(half.replace('/', "\\/"));
+        spellings.push(half.replace('\\', "\\\\").replace('"', "\\\""));
     }
     // Base64 of the whole, behind 0, 1 and 2 other bytes; its ends may share letters with what stands around it.
     for before in ["", "x", "xx"] {

@@ -17,7 +17,7 @@ use crate::sim::sim;
 const KEY: &str = "fth_test_sekret";
 
 /// The daemon on this database and API, without an admin listener.
-fn daemon(url: &str, base_url: &str, arguments: &[&str]) -> Command {
+pub(crate) fn daemon(url: &str, base_url: &str, arguments: &[&str]) -> Command {
     let mut command = program(&[&["run"], arguments].concat());
     command.env("DATABASE_URL", url);
     command.env("FEATHER_BASE_URL", base_url);
@@ -27,7 +27,7 @@ fn daemon(url: &str, base_url: &str, arguments: &[&str]) -> Command {
 }
 
 /// Where nothing listens, for what never gets so far.
-const NOWHERE: &str = "http://127.0.0.1:1";
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 fn stop(child: Child) {
     signal(&child, "TERM");
@@ -84,7 +84,7 @@ fn what_is_left_at_the_timeout_is_named() {
     .failed(1);
     let last = error.lines().last().unwrap();
     assert!(
-        last.starts_with("feather-sync: ") && last.contains("1s") && last.contains('1'),
+        last.contains("cannot go on") && last.contains("1s") && last.contains("1 job(s) waiting"),
         "{error}"
     );
 }

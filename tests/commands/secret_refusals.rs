@@ -1,6 +1,7 @@
 //! Secrets in what is refused: a URL that does not work, a key in the wrong place.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::needles::Search;
@@ -52,6 +53,16 @@ fn no_refusal_shows_a_secret() {
             ],
         ));
     }
+    // One of its fields was forgotten, and the driver would quote the line.
+    let pgpass = path("pgpass", &format!("127.0.0.1:1:app:{TOKEN}\n"));
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
+    table.push((
+        "run",
+        vec![
+            ("DATABASE_URL", "postgres://app@127.0.0.1:1/app".to_owned()),
+            ("PGPASSFILE", pgpass),
+        ],
+    ));
     for (name, value) in [
         ("FEATHER_API_KEY", format!("{KEY} and more")),
         ("FEATHER_API_KEY", format!("\"{KEY}\"")),
@@ -113,7 +124,8 @@ fn no_refusal_shows_a_secret() {
         table.push(("check", vec![database, (name, value)]));
     }
 
-    for (what, variables) in table {
+    let formats = ["text", "json", "journald"].into_iter().cycle();
+    for ((what, variables), format) in table.into_iter().zip(formats) {
         let arguments: &[&str] = match what {
             "run" => &["run", "--until-empty", "--timeout", "1s"],
             "check" => &["config", "check"],
@@ -124,6 +136,7 @@ fn no_refusal_shows_a_secret() {
             ("FEATHER_BASE_URL", "http://127.0.0.1:1"),
             ("FEATHER_SYNC__ADMIN__LISTEN", "off"),
             ("FEATHER_SYNC__LOG__FILTER", "trace"),
+            ("FEATHER_SYNC__LOG__FORMAT", format),
             ("RUST_BACKTRACE", "1"),
         ] {
             command.env(name, value);

@@ -25,7 +25,7 @@ use crate::sim::sim;
 
 /// Letters that are spelled otherwise in URLs, in JSON and in base64.
 pub(crate) const KEY: &str = "fth_live_Pl4nted+Key/with=odd~letters&more";
-pub(crate) const PASSWORD: &str = "pg Pl4nted p@ss/w+rd%with:odd letters";
+pub(crate) const PASSWORD: &str = "pg Pl4nted p@ss/w+rd%with:odd \\\"letters";
 pub(crate) const LISTEN_PASSWORD: &str = "pg L1sten p@ss/w+rd%with:odd letters";
 pub(crate) const TOKEN: &str = "adm1n_Pl4nted+Token/with=odd~letters";
 

@@ -21,7 +21,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// A replica as a process of its own, killed at the end.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn start(world: &World) -> Self {
@@ -29,7 +29,7 @@ impl Process {
     }
 
     /// With its log in a file.
-    fn logging(world: &World, log: &Path) -> Self {
+    pub(crate) fn logging(world: &World, log: &Path) -> Self {
         Self::spawn(world, std::fs::File::create(log).unwrap().into())
     }
 

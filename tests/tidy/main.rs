@@ -8,6 +8,7 @@ mod code;
 mod docs;
 mod evidence;
 mod examples;
+mod logs;
 mod source;
 mod watching;
 
@@ -22,6 +23,7 @@ fn violations(root: &Path) -> Vec<String> {
     found.extend(docs::violations(root, &files));
     found.extend(examples::violations(root, &files));
     found.extend(evidence::violations(root, &files));
+    found.extend(logs::violations(root, &files));
     found.extend(watching::violations(root, &files));
     found
 }

@@ -77,7 +77,7 @@ fn module(inside: &Path) -> Vec<String> {
 }
 
 /// Tests look at a module from outside, and may use the whole house.
-fn is_test(inside: &Path) -> bool {
+pub(crate) fn is_test(inside: &Path) -> bool {
     inside
         .with_extension("")
         .components()
@@ -85,7 +85,7 @@ fn is_test(inside: &Path) -> bool {
 }
 
 /// Clippy sees to it that the tests of a file come last.
-fn without_tests(code: &str) -> &str {
+pub(crate) fn without_tests(code: &str) -> &str {
     let mut begin = 0;
     while let Some(at) = code[begin..].find("#[cfg(test)]") {
         let after = begin + at + "#[cfg(test)]".len();

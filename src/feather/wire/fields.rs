@@ -104,9 +104,10 @@ impl<'a> Fields<'a> {
         DeserializeSeed::deserialize(&mut *self, &mut json)
             .and_then(|()| json.end())
             .map_err(|error| {
+                let why = without_value(&error);
                 WireError::Malformed(match tool {
-                    None => error.to_string(),
-                    Some(index) => format!("tools[{index}]: {error}"),
+                    None => why,
+                    Some(index) => format!("tools[{index}]: {why}"),
                 })
             })
     }
@@ -133,7 +134,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, WireError> {
         let raw = self.take_raw(name)?;
-        serde_json::from_str(raw).map_err(|error| self.malformed(name, error))
+        serde_json::from_str(raw).map_err(|error| self.malformed(name, without_value(&error)))
     }
 
     pub(super) fn take_text(&mut self, name: &str) -> Result<String, WireError> {
@@ -158,7 +159,7 @@ impl<'a> Fields<'a> {
             Some(plain) => Ok(Cow::Borrowed(plain)),
             None => serde_json::from_str(raw)
                 .map(Cow::Owned)
-                .map_err(|error| self.malformed(name, error)),
+                .map_err(|error| self.malformed(name, without_value(&error))),
         }
     }
 
@@ -180,9 +181,7 @@ impl<'a> Fields<'a> {
     fn time(&mut self, name: &str, raw: &'a str) -> Result<DateTime<Utc>, WireError> {
         let text = self.text(name, raw)?;
         let time = DateTime::parse_from_rfc3339(&text)
-            .map_err(|error| {
-                self.malformed(name, format!("{text:?} is not an RFC 3339 time: {error}"))
-            })?
+            .map_err(|error| self.malformed(name, format!("not an RFC 3339 time: {error}")))?
             .to_utc();
         // As Postgres counts: a leap second is the first one of the next minute.
         let stored = DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time);
@@ -266,6 +265,17 @@ impl<'a> Fields<'a> {
             Err(_) => "{}".into(),
         }
     }
+}
+
+/// What is wrong, without the text that serde quotes: errors are logged, and content is not.
+pub(super) fn without_value(error: &serde_json::Error) -> String {
+    let mut why = error.to_string();
+    if let Some((begin, end)) = why.find('"').zip(why.rfind("\", expected "))
+        && begin <= end
+    {
+        why.replace_range(begin..=end, "");
+    }
+    why
 }
 
 impl<'a> DeserializeSeed<'a> for &mut Fields<'a> {

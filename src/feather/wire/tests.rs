@@ -317,4 +317,13 @@ fn what_is_wrong_in_an_inner_layer_does_not_hide_what_is_wrong_in_an_outer_one()
         value["tools"][1] = json!(1);
     });
     assert!(first.contains("tools[0].slug: invalid type"), "{first}");
+    let quoting = [
+        error(|value| value["id"] = json!("Ann's")),
+        error(|value| value["tools_synced_at"] = json!("Ann's")),
+        error(|value| value["tools"] = json!("\"Ann's\", expected")),
+        error(|value| value["tools"][0]["is_enabled"] = json!("Ann's, expected ")),
+    ];
+    for said in quoting {
+        assert!(!said.contains("Ann"), "{said}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::PATIENCE;
 use super::Scene;
+use crate::fleet::Process;
 use crate::world::ids;
 use feather_sync::local_postgres::Shutdown;
 use std::process::Command;
@@ -45,6 +46,46 @@ async fn a_server_that_is_away_for_a_while_is_asked_rarely_and_found_again() {
     scene.is_ready().await;
     scene.synced_at_once(&ids).await;
     replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_under_load_is_two_lines_in_the_log_its_going_and_its_coming_back() {
+    let mut scene = Scene::new(&[]).await;
+    scene.world.set("FEATHER_SYNC__LOG__FORMAT", "journald");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let process = Process::logging(&scene.world, &log);
+    scene.is_ready().await;
+    let ids = ids(300);
+    scene.world.enqueue(&ids).await;
+    scene
+        .world
+        .until("SELECT count(*) >= 20 FROM feather.connections")
+        .await;
+    scene.postgres.shut_down(Shutdown::Immediate);
+    scene.is_not_ready("the database cannot be used").await;
+    // Long enough for every loop to fail many times, the listener's too.
+    while scene
+        .metric("feather_sync_db_errors_total{kind=\"unavailable\"}")
+        .await
+        < 12.0
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    scene.postgres.start_again().unwrap();
+    scene.is_ready().await;
+    scene.synced_at_once(&ids).await;
+    drop(process);
+    let log = std::fs::read_to_string(&log).unwrap();
+    let about_attempts = |line: &&str| line.contains("connection.id=");
+    let told: Vec<_> = log.lines().filter(|line| !about_attempts(line)).collect();
+    assert!(
+        matches!(told[..], [works, goes, comes] if works.contains("is working")
+            && goes.starts_with("<4>") && goes.contains("the database cannot be used")
+            && comes.starts_with("<6>") && comes.contains("the database is back")),
+        "{told:#?}"
+    );
+    assert_eq!(log.lines().filter(about_attempts).count(), ids.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
