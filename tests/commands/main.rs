@@ -19,6 +19,7 @@ mod help;
 mod inspect;
 mod migrate;
 mod needles;
+mod pages;
 mod pipes;
 mod privileges;
 mod program;
