@@ -16,6 +16,12 @@ pub(super) const CLAIMED: &[(&str, &str)] = &[
     ("```ini", "units' lines, as in tests/systemd/checks"),
     ("```dockerfile", "beside the Dockerfile's own line"),
     ("```yaml", "for Prometheus; scripts/check-alerts"),
+    ("scripts/setup", "before any test; installs as root"),
+    ("cargo build", "this program is built"),
+    (
+        "scripts/with-postgres bash",
+        "in its place there is the Postgres of the tests",
+    ),
     (
         "feather-sync forget ID",
         "asks on a terminal; actions.rs says --yes",
