@@ -27,6 +27,7 @@ use script::Script;
 
 /// All that a page can call. What changes a machine is not among it.
 const PROGRAMS: &[&str] = &[
+    "base64",
     "bash",
     "cat",
     "createdb",
@@ -199,7 +200,13 @@ impl World {
     }
 
     fn furnish(&self) {
-        for folder in ["bin", "tmp", "etc/feather-sync", "etc/default"] {
+        for folder in [
+            "bin",
+            "tmp",
+            "etc/feather-sync",
+            "etc/default",
+            "etc/credstore",
+        ] {
             fs::create_dir_all(self.folder.path().join(folder)).expect("a folder");
         }
         let bin = self.folder.path().join("bin");
@@ -211,11 +218,14 @@ impl World {
             fs::write(&file, format!("#!/bin/sh\n{text}\n")).expect("a stand-in");
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a stand-in");
         }
-        fs::write(
-            self.folder.path().join("etc/feather-sync/api-key"),
-            "fth_test",
-        )
-        .expect("a key");
+        for (file, text) in [
+            ("etc/feather-sync/api-key", "fth_test"),
+            ("etc/credstore/admin-token", "a_token"),
+            // A simulator that a page has just started may not listen yet.
+            (".curlrc", "silent\nretry = 9\nretry-connrefused\n"),
+        ] {
+            fs::write(self.folder.path().join(file), text).expect("a file");
+        }
     }
 
     /// A daemon, a synced connection, and what else the pages take for granted.
@@ -264,6 +274,9 @@ impl World {
         let folder = self.folder.path().display();
         [
             ("postgres://owner@db.example.com/app", "$OWNER_URL"),
+            // Another database of the same server, which the environment names.
+            ("postgres://owner@db.example.com/", "postgres:///"),
+            ("/run/credentials/feather-sync.service/", "/etc/credstore/"),
             ("127.0.0.1:9464", &self.admin),
             ("127.0.0.1:8700", &self.own_sim),
             ("DATABASE app ", &format!("DATABASE {} ", self.db.name())),

@@ -12,6 +12,8 @@ pub(super) const CLAIMED: &[(&str, &str)] = &[
     ),
     ("sudo apt install", "tests/systemd/checks"),
     ("sudo systemctl", "tests/systemd/checks"),
+    ("systemctl ", "tests/systemd/checks"),
+    ("systemd-analyze ", "scripts/check-units"),
     ("docker ", "by hand: nothing here runs an image"),
     ("```ini", "units' lines, as in tests/systemd/checks"),
     ("```dockerfile", "beside the Dockerfile's own line"),
