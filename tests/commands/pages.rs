@@ -221,6 +221,7 @@ impl World {
         for (file, text) in [
             ("etc/feather-sync/api-key", "fth_test"),
             ("etc/credstore/admin-token", "a_token"),
+            ("etc/default/feather-sync", ""),
             // A simulator that a page has just started may not listen yet.
             (".curlrc", "silent\nretry = 9\nretry-connrefused\n"),
         ] {

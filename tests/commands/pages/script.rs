@@ -15,9 +15,10 @@ pub(super) const CLAIMED: &[(&str, &str)] = &[
     ("systemctl ", "tests/systemd/checks"),
     ("systemd-analyze ", "scripts/check-units"),
     ("docker ", "by hand: nothing here runs an image"),
-    ("```ini", "units' lines, as in tests/systemd/checks"),
-    ("```dockerfile", "beside the Dockerfile's own line"),
-    ("```yaml", "for Prometheus; scripts/check-alerts"),
+    ("```ini", "a unit's lines: systemd-analyze verify, by hand"),
+    ("```dockerfile", "what it runs is in healthy.rs"),
+    ("```yaml prometheus", "promtool, by scripts/check-alerts"),
+    ("```yaml alertmanager", "amtool check-config, by hand"),
     ("scripts/setup", "before any test; installs as root"),
     ("cargo build", "this program is built"),
     (
