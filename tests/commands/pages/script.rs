@@ -5,21 +5,20 @@ use crate::program::ID;
 /// Commands, and blocks by their fence, that are not run here; why, and what runs them instead. One that stands on no
 /// page any more is a fault, so the list stays true.
 pub(super) const CLAIMED: &[(&str, &str)] = &[
-    ("make ", "builds for minutes; by .ci/run"),
+    ("make ", "minutes long; .ci/run, the bench by hand"),
     (
         "sudo make install",
-        "as root; scripts/check-units installs in its way",
+        "scripts/install, by which the package is made, too",
     ),
-    ("sudo apt install", "tests/systemd/checks"),
+    ("sudo apt install", "by dpkg; tests/systemd/checks"),
     ("sudo systemctl", "tests/systemd/checks"),
-    ("systemctl ", "tests/systemd/checks"),
     ("systemd-analyze ", "scripts/check-units"),
-    ("docker ", "by hand: nothing here runs an image"),
+    ("docker ", "nothing, as docs/install.md says"),
     ("```ini", "a unit's lines: systemd-analyze verify, by hand"),
     ("```dockerfile", "what it runs is in healthy.rs"),
     ("```yaml prometheus", "promtool, by scripts/check-alerts"),
     ("```yaml alertmanager", "amtool check-config, by hand"),
-    ("scripts/setup", "before any test; installs as root"),
+    ("scripts/setup", "the beginning of `make test`"),
     ("cargo build", "this program is built"),
     (
         "scripts/with-postgres bash",
@@ -98,6 +97,9 @@ impl Script {
                 (None, None) => {
                     if was_blank && line.starts_with("    ") {
                         script.fault(number, "an indented block; fence it, and name its language");
+                    }
+                    if line.matches('`').count() % 2 == 1 {
+                        script.fault(number, "code that goes on in the next line");
                     }
                     let spans = line.split('`').skip(1).step_by(2).filter(|s| is_command(s));
                     let spans: Vec<_> = spans.filter(|s| !script.claims(s)).map(in_words).collect();
@@ -232,6 +234,7 @@ mod tests {
                 "```console\n$ feather-sync status\n```\n",
                 "1: a block that nobody would run",
             ),
+            ("Say `feather-sync\nstatus`.\n", "1: code that goes on"),
             (
                 "```text\nit says\nSELECT 1;\n```\n",
                 "3: a command in a block that is not run",
