@@ -211,9 +211,9 @@ impl World {
     /// A daemon, a synced connection, and what else the pages take for granted.
     fn work(&mut self) {
         self.db.run(
-            "CREATE TABLE my_signups (connection_id uuid);
-             INSERT INTO my_signups SELECT gen_random_uuid() FROM generate_series(1, 3);
-             GRANT SELECT ON my_signups TO PUBLIC",
+            "CREATE SCHEMA my_app; GRANT USAGE ON SCHEMA my_app TO PUBLIC;
+             CREATE TABLE my_app.signups AS SELECT gen_random_uuid() AS connection_id FROM generate_series(1, 3);
+             GRANT SELECT ON my_app.signups TO PUBLIC",
         );
         self.db.run(&format!("SELECT feather.enqueue('{ID}')"));
         let mut daemon = program(&["run"]);
