@@ -28,7 +28,7 @@ help:
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, manual pages, completions, systemd units and the sample configuration; DESTDIR and PREFIX are heeded'
 	@echo 'make deb       a Debian package of the release binary, in target/deb'
-	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git, kill'
+	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git, curl, kill'
 	@echo 'make clean     remove what was built'
 
 setup:

@@ -1,5 +1,6 @@
 //! A database per test, in the private Postgres that this test binary shares.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
@@ -61,6 +62,10 @@ impl Database {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn socket_dir(&self) -> &Path {
+        self.postgres.socket_dir()
     }
 
     /// As superuser.

@@ -20,6 +20,7 @@ mod inspect;
 mod log;
 mod migrate;
 mod needles;
+mod pages;
 mod pipes;
 mod privileges;
 mod program;
