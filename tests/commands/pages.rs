@@ -335,7 +335,7 @@ fn free_address() -> String {
 fn users(db: &Database) {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
-        db.run("CREATE ROLE feather_sync LOGIN; CREATE ROLE analyst; CREATE ROLE billing; CREATE ROLE report");
+        db.run("CREATE ROLE feather_sync LOGIN; CREATE ROLE analyst; CREATE ROLE billing; CREATE ROLE report; CREATE ROLE my_app");
     });
 }
 

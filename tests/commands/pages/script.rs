@@ -180,10 +180,14 @@ impl Script {
     }
 }
 
-/// A command in the midst of a sentence. `feather-sync run` and `sim` there speak of what goes on.
+/// A command in the midst of a sentence. `feather-sync run` and `sim` there speak of what goes on, and one is an event.
 fn is_command(span: &str) -> bool {
-    let goes_on = ["feather-sync run", "feather-sync sim"];
-    (span.starts_with("feather-sync ") || span.starts_with("curl ")) && !goes_on.contains(&span)
+    let spoken_of = [
+        "feather-sync run",
+        "feather-sync sim",
+        "feather-sync cannot go on",
+    ];
+    (span.starts_with("feather-sync ") || span.starts_with("curl ")) && !spoken_of.contains(&span)
 }
 
 /// What a sentence calls ID is a connection that waits.
