@@ -1,5 +1,10 @@
 //! One request, one answer: deadlines, a bounded body, and every way to fail classified.
 
+mod listing;
+
+pub use listing::Listed;
+pub use listing::Listing;
+
 use crate::domain::Answer;
 use crate::domain::CallKind;
 use crate::domain::ErrorClass;
@@ -149,11 +154,7 @@ impl ApiClient {
             CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
         };
         // The one that is sent, whatever is read from the file meanwhile.
-        let key = self
-            .key
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let key = self.current_key();
         let deadline = Instant::now() + self.settings.request_timeout;
         let mut response = self.send(method, &path, key.clone()).await?;
         reach(Point::Head);
@@ -180,6 +181,11 @@ impl ApiClient {
             body,
         };
         read_answer(received, id, &self.redactor, key.to_str().ok())
+    }
+
+    fn current_key(&self) -> HeaderValue {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        key.clone()
     }
 
     async fn send(
