@@ -8,7 +8,10 @@ mod wiring;
 
 pub use error::DaemonError;
 pub use reload::Reread;
+pub use wiring::client;
 pub use wiring::database_settings;
+pub use wiring::retry_policy;
+pub use wiring::settle_rule;
 
 use crate::admin;
 use crate::admin::Admin;

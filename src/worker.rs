@@ -3,12 +3,15 @@
 //! What was started runs in `execute`, one task per job, and ends in the committer of `commit`, which writes
 //! batches. Slots are acquired before jobs are claimed: what is claimed starts at once. `slots` says how many results
 //! can pile up.
+//!
+//! Beside the queue stands `inventory`: what the API's list of an account says, into the tables.
 
 mod account;
 mod agenda;
 mod commit;
 mod execute;
 mod gather;
+mod inventory;
 mod listen;
 mod progress;
 mod refusal;
@@ -20,6 +23,10 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use inventory::Found;
+pub use inventory::Inventory;
+pub use inventory::InventoryError;
+pub use inventory::Tally;
 pub use progress::Progress;
 pub use tick::Again;
 pub use tick::Tick;

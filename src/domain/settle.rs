@@ -87,6 +87,15 @@ impl SettleRule {
         }
     }
 
+    /// Whether the answer's words alone do not say that it has settled, nor that it has not.
+    pub fn needs_another_look(&self, answer: &ConnectionSnapshot) -> bool {
+        let says_so = [&self.in_progress, &self.failed, &self.done]
+            .iter()
+            .any(|words| is_word(words, &answer.tools_status));
+        let is_done = is_word(&self.done, &answer.tools_status);
+        !says_so || is_done && answer.tools_synced_at.is_none()
+    }
+
     /// Time until poll number `polls` + 1: doubles from `initial` to `max`, up to a tenth longer by `roll`
     /// (in `0.0..1.0`) so that connections finalized together are not polled together, and never past the
     /// deadline, so that the poll that decides comes when it is due.

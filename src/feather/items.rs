@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(cut(&text, size, 100), Ok((expected.clone(), true)));
         }
         let mut cutter = Cutter::new(100);
-        cutter.cut(text[..900].as_bytes()).unwrap();
+        cutter.cut(&text.as_bytes()[..900]).unwrap();
         assert_eq!(cutter.item.capacity(), 0);
     }
 

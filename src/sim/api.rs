@@ -224,12 +224,13 @@ fn framed(code: u16, text: String, fault: Option<&Fault>, ticket: Ticket) -> Res
 
 /// Connection by connection, so that a list of many never stands in memory as a whole; the first `keep` of them.
 fn stream_list(upstream: &Upstream, keep: f64) -> Reply {
-    let mut list = upstream.world().list();
-    let kept = (list.len() as f64 * keep) as usize;
-    list.truncate(kept);
+    let list = upstream.world().list();
+    let kept = list.len() as f64 * keep;
     let scenario = Arc::clone(&upstream.scenario);
     let view = View::At(upstream.clock.now());
-    let documents = list.into_iter().enumerate().map(move |(n, (id, content))| {
+    let list = list.into_iter().enumerate();
+    let list = list.take_while(move |(n, _)| (*n as f64) < kept);
+    let documents = list.map(move |(n, (id, content))| {
         let separator = if n == 0 { "" } else { "," };
         separator.to_owned() + &content.document(&scenario, id, view)
     });

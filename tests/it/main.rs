@@ -15,6 +15,7 @@ mod descriptors;
 mod fleet;
 mod gathering;
 mod killed;
+mod lists;
 mod main_job;
 mod outcomes;
 mod poison;

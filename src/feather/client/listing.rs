@@ -163,19 +163,23 @@ impl Listing<'_> {
             Ok(key) => body.without(key),
             Err(_) => body,
         };
-        let words = |error: &dyn std::fmt::Display| {
+        let words = |error: wire::WireError, whose: String| {
             let error = error.to_string();
             let error = self
                 .client
                 .redactor
                 .excerpt(error.as_bytes(), EXCERPT_BYTES);
-            format!("item {number}: {error}")
+            format!("item {number}{whose}: {error}")
         };
         match wire::read_item(&body) {
             Ok(snapshot) => Ok(Listed::Connection(Box::new(snapshot))),
-            Err(ItemError::Unfit(error)) => Ok(Listed::Unfit(words(&error))),
+            Err(ItemError::Unfit(id, error)) => {
+                let whose = id.map_or_else(String::new, |id| format!(", {id}"));
+                Ok(Listed::Unfit(words(error, whose)))
+            }
             Err(ItemError::Broken(error)) => {
-                Err(self.described(self.client.protocol(&words(&error), body.received())))
+                let why = words(error, String::new());
+                Err(self.described(self.client.protocol(&why, body.received())))
             }
         }
     }
