@@ -142,9 +142,6 @@ async fn work(
         return started.map(|_| ());
     }
     standing.working();
-    if config.reconcile.interval.is_some() {
-        tracing::warn!("reconcile.interval is set, and this version does not reconcile yet");
-    }
     tracing::info!(worker = worker.name(), accounts = ?names, "feather-sync {} is working", env!("CARGO_PKG_VERSION"));
 
     let grace = config.worker.shutdown_grace;

@@ -7,7 +7,7 @@
 //! | `route`, `hosts` | the way to a server that will do, of several perhaps, at a pace that hammers nothing |
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
-//! | `draw`, `listed` | a call outside of the queue; writing what a list says |
+//! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `inspect`, `operate` | what people ask and do |
@@ -34,6 +34,7 @@ mod listen;
 mod migrate;
 mod operate;
 mod pool;
+mod reconcile;
 mod requests;
 mod retention;
 mod route;
@@ -76,6 +77,7 @@ pub use migrate::SchemaState;
 pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
+pub use reconcile::Reconciled;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
 pub use verify::Finding;

@@ -102,7 +102,6 @@ pub(super) async fn run(args: BackfillArgs, invocation: &Invocation) -> Result<(
         client: &client,
         account: &name.into(),
         budget: Budget::per_minute(account.requests_per_minute),
-        request_timeout: config.api.request_timeout,
         settle: &daemon::settle_rule(&config),
         retry: &daemon::retry_policy(&config),
         only_missing: args.only_missing,

@@ -135,6 +135,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         keep_attempts: config.retention.attempts,
         retry: retry_policy(config),
         settle: settle_rule(config),
+        reconcile: config.reconcile.interval,
     }
 }
 

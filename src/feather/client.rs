@@ -119,6 +119,11 @@ impl ApiClient {
         })
     }
 
+    /// How long a call may take, and the next piece of a list.
+    pub fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
+    }
+
     /// Reads the key anew, as after a rotation, and returns whether it is another. On failure the old one stays.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ use crate::store::StoreError;
 use crate::store::Token;
 use crate::worker::refusal::Refusals;
 use crate::worker::refusal::Step;
+use chrono::DateTime;
+use chrono::Utc;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,8 +47,6 @@ pub struct Inventory<'a> {
     pub account: &'a AccountName,
     /// The account's budget, whole.
     pub budget: Budget,
-    /// How long the answer may take to begin.
-    pub request_timeout: Duration,
     /// `[settle]`.
     pub settle: &'a SettleRule,
     /// `[retry]`.
@@ -64,7 +64,7 @@ pub enum Found {
     Applied(ListedChange),
     /// It is not what the API promises, in words.
     Unfit(String),
-    /// Postgres refuses to store it.
+    /// Postgres refuses to store it, or somebody holds its row for long.
     Unstorable(Uuid, String),
 }
 
@@ -102,11 +102,12 @@ pub enum InventoryError {
 }
 
 impl Inventory<'_> {
-    /// Takes stock, and tells what is found as it goes. To be repeated at will: what is as it was costs a look.
+    /// Takes stock, and tells what is found as it goes. To be repeated at will: what is as it was costs a look. Returns
+    /// when the list was asked for, on the database's clock.
     ///
     /// # Errors
     /// When the list has not come to its end, or not all of it could be written. What was found before holds.
-    pub async fn take(&self, mut tell: impl FnMut(Found)) -> Result<(), InventoryError> {
+    pub async fn take(&self, mut tell: impl FnMut(Found)) -> Result<DateTime<Utc>, InventoryError> {
         let token = self.draw().await?;
         let asked = self.client.list().await;
         let word = match &asked {
@@ -128,7 +129,7 @@ impl Inventory<'_> {
             let end = part.fill(&mut listing, &mut tell).await;
             self.apply(list, part.connections, &mut tell).await?;
             if end.map_err(InventoryError::Api)? {
-                return Ok(());
+                return Ok(list.asked_at);
             }
         }
     }
@@ -140,7 +141,7 @@ impl Inventory<'_> {
             let account = self.account.clone();
             let asked = Instant::now();
             // Until the answer begins, and a little to take it in.
-            let probing = self.request_timeout + Duration::from_secs(5);
+            let probing = self.client.request_timeout() + Duration::from_secs(5);
             let drawn = self.db.draw(self.account, self.budget, probing).await?;
             let (left, too_late) = match drawn {
                 Draw::Granted(token) if token.probe || asked.elapsed() <= FRESH_FOR => {
@@ -202,8 +203,13 @@ impl Inventory<'_> {
                         tell(Found::Unstorable(part[0].id, why));
                         break;
                     }
+                    // Somebody else holds its row; the next list may have it.
+                    Step::Leave => {
+                        tell(Found::Unstorable(part[0].id, error.to_string()));
+                        break;
+                    }
                     Step::Again if error.is_over_at_once(failed, begun.elapsed()) => {}
-                    Step::Again | Step::Leave => return Err(error),
+                    Step::Again => return Err(error),
                 }
             }
         }

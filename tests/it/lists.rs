@@ -38,7 +38,6 @@ async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryEr
         client: &daemon::client(&config, "default", &account).unwrap(),
         account: &name,
         budget: Budget::per_minute(account.requests_per_minute),
-        request_timeout: config.api.request_timeout,
         settle: &daemon::settle_rule(&config),
         retry: &daemon::retry_policy(&config),
         only_missing: options.only_missing,
@@ -46,7 +45,7 @@ async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryEr
     };
     let end = inventory.take(|found| tally.count(&found)).await;
     db.close().await;
-    (tally, end)
+    (tally, end.map(|_| ()))
 }
 
 /// Takes stock to the end of the list.

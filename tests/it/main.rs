@@ -23,6 +23,7 @@ mod poison;
 mod proxy;
 mod proxying;
 mod queue;
+mod reconciling;
 mod snapshots;
 mod stopping;
 mod trouble;
