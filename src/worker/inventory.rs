@@ -177,10 +177,7 @@ impl Inventory<'_> {
         while let Some(mut part) = parts.pop_front() {
             let mut refusals = Refusals::default();
             let mut failed = 0;
-            loop {
-                if part.is_empty() {
-                    break;
-                }
+            while !part.is_empty() {
                 let begun = Instant::now();
                 let error = match self.db.apply_listed(list, &part).await {
                     Ok(changes) => {

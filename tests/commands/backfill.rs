@@ -7,6 +7,7 @@ use crate::database::Database;
 use crate::program::Outcome;
 use crate::program::program;
 use crate::program::run;
+use crate::program::start;
 use crate::sim::sim;
 
 /// A simulator that ends with the test.
@@ -179,6 +180,19 @@ fn a_refused_call_and_a_paused_account_are_said_with_what_to_do() {
 }
 
 #[test]
+fn a_key_that_the_api_gives_back_is_not_said() {
+    let echoing = "[[fault]]\nkind = \"status\"\ncode = 500\necho_key = true\non = \"list\"\n";
+    let (db, api) = (Database::migrated(), Api::new(echoing));
+    let outcome = api.backfill(&db, &["--json"]);
+    assert!(!outcome.out.contains("backfill_0123456789"), "{outcome:?}");
+    let error = outcome.failed(1);
+    assert!(
+        error.contains("upstream: HTTP 500") && !error.contains("backfill_0123456789"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_account_that_is_not_configured_is_wrong_usage_and_one_without_a_key_a_wrong_configuration() {
     let (db, api) = (Database::migrated(), Api::new(""));
     let error = api.backfill(&db, &["--account", "acme"]).failed(2);
@@ -200,4 +214,29 @@ fn a_worker_may_backfill() {
     let mut command = api.program(&db, &["backfill"]);
     command.env("DATABASE_URL", db.url_as(&user));
     run(&mut command).done();
+}
+
+#[test]
+fn one_that_is_killed_leaves_whole_connections_and_the_next_one_does_the_rest() {
+    let slow = "connections = 400\ntools = 2\n[[fault]]\nkind = \"slow\"\nduration = \"20s\"\non = \"list\"\ntimes = 1\n";
+    let (db, api) = (Database::migrated(), Api::new(slow));
+    let mut killed = start(&mut api.program(&db, &["backfill"]));
+    db.until("SELECT count(*) > 0 FROM feather.connections");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let rows = db.rows(
+        "SELECT (SELECT count(*) FROM feather.connections), (SELECT count(*) FROM feather.tools)",
+    );
+    let (connections, tools): (u64, u64) =
+        (rows[0][0].parse().unwrap(), rows[0][1].parse().unwrap());
+    assert!(connections < 400 && tools == 2 * connections, "{rows:?}");
+
+    let out = api.backfill(&db, &[]).done();
+    let rest = 400 - connections;
+    assert!(
+        out.starts_with(&format!(
+            "400 connections listed: {rest} new, 0 revived, 0 changed, {connections} unchanged\n"
+        )),
+        "{out}"
+    );
 }
