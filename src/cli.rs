@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 78 configuration.
 
 mod arguments;
+mod backfill;
 mod cancel;
 mod completions;
 mod config;
@@ -51,6 +52,7 @@ Examples:
   feather-sync migrate                  make or update the schema `feather`
   feather-sync run                      run the daemon
   feather-sync enqueue 3c90c3cc-0d44-4b50-8888-8dd25736052a
+  feather-sync backfill                 all connections that the API lists
   feather-sync status                   the queue at a glance
   feather-sync doctor                   what is wrong, and what to do
 
@@ -100,6 +102,8 @@ enum Command {
     Pause(pause::PauseArgs),
     /// Go on working for a paused account
     Resume(resume::ResumeArgs),
+    /// Store what the API lists of an account, and have finalized what nobody has
+    Backfill(backfill::BackfillArgs),
     /// Check the stored state against its invariants
     Verify(verify::VerifyArgs),
     /// Check configuration, database, API and queue, and say what to do
@@ -139,6 +143,7 @@ pub fn run(cli: Cli, env: Env) -> Result<(), Failure> {
         Command::Forget(args) => on_this_thread(forget::run(args, &invocation)),
         Command::Pause(args) => on_this_thread(pause::run(args, &invocation)),
         Command::Resume(args) => on_this_thread(resume::run(args, &invocation)),
+        Command::Backfill(args) => on_this_thread(backfill::run(args, &invocation)),
         Command::Verify(args) => on_this_thread(verify::run(args, &invocation)),
         Command::Doctor(args) => on_this_thread(doctor::run(args, &invocation)),
         Command::Healthy(args) => on_this_thread(healthy::run(args, &invocation)),

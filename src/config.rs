@@ -163,6 +163,16 @@ impl Config {
         account::complete(&self.declared_accounts)
     }
 
+    /// One of the accounts, whatever the others lack; `None` where it is not declared.
+    ///
+    /// # Errors
+    /// As [`accounts`](Self::accounts), of this one.
+    pub fn account(&self, name: &str) -> Result<Option<Account>, ConfigError> {
+        let declared = self.declared_accounts.get(name).cloned();
+        let one = declared.map(|account| (name.to_owned(), account));
+        Ok(account::complete(&one.into_iter().collect())?.remove(name))
+    }
+
     /// The effective configuration as TOML, each value that is not built in followed by where it came from. Passwords
     /// in URLs read `***`; of API keys only the source is shown.
     #[must_use]

@@ -8,7 +8,10 @@ mod wiring;
 
 pub use error::DaemonError;
 pub use reload::Reread;
+pub use wiring::client;
 pub use wiring::database_settings;
+pub use wiring::retry_policy;
+pub use wiring::settle_rule;
 
 use crate::admin;
 use crate::admin::Admin;
@@ -141,9 +144,6 @@ async fn work(
         return started.map(|_| ());
     }
     standing.working();
-    if config.reconcile.interval.is_some() {
-        tracing::warn!("reconcile.interval is set, and this version does not reconcile yet");
-    }
     let accounts = names.iter().map(AccountName::as_str);
     let accounts = accounts.collect::<Vec<_>>().join(", ");
     tracing::info!(

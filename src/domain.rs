@@ -7,6 +7,7 @@ pub mod budget;
 pub mod clock;
 pub mod failure;
 pub mod job;
+pub mod listed;
 pub mod pace;
 pub mod pause;
 pub mod retry;

@@ -18,6 +18,9 @@
 //! A connection whose tools upstream is still syncing stays in the queue, in [`domain::Phase::Settle`], and goes
 //! through the same steps with a GET. A lease that runs out is ended by the upkeep, in whichever replica looks first.
 //!
+//! Beside the queue, `backfill` and reconciling ask for all of an account's connections in one call:
+//! [`worker::Inventory`] pulls them out of [`feather::Listing`] one by one, and [`store::Db::apply_listed`] writes them.
+//!
 //! # The map of the house
 //!
 //! In layers: a module may import those of the rows above its own.

@@ -55,6 +55,10 @@ labels!(
     OfChange { account: String, change: &'static str }
 );
 labels!(
+    /// `{account,outcome}`
+    OfReconcile { account: String, outcome: &'static str }
+);
+labels!(
     /// `{state}`
     OfState { state: &'static str }
 );
@@ -74,6 +78,9 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Reasons of `account_paused`.
 pub const PAUSE_REASONS: [&str; 4] = ["operator", "unknown_account", "auth", "rate_limited"];
 
+/// Outcomes of `reconciles`.
+pub const RECONCILE_OUTCOMES: [&str; 3] = ["done", "short", "failed"];
+
 /// The metrics of one process. Fields are named as the metrics are, without prefix and `_total`.
 #[expect(missing_docs, reason = "the help texts below say it")]
 pub struct Metrics {
@@ -91,6 +98,7 @@ pub struct Metrics {
     pub rate_budget_used_ratio: Family<OfAccount, FloatGauge>,
     pub rate_wait_seconds: Family<OfAccount, FloatCounter>,
     pub tools_changed: Family<OfChange, Counter>,
+    pub reconciles: Family<OfReconcile, Counter>,
     pub leases_lost: Counter,
     pub attempts_crashed: Counter,
     pub store_batch_jobs: Histogram,
@@ -193,6 +201,11 @@ impl Metrics {
                 "Tools added, changed and removed",
                 Family::default()
             ),
+            reconciles: register!(
+                "reconciles",
+                "Comparisons of the API's list with the tables; short: less than half of what is held was listed",
+                Family::default()
+            ),
             leases_lost: register!(
                 "leases_lost",
                 "Results thrown away because the lease was lost",
@@ -287,6 +300,15 @@ impl Metrics {
                 },
             );
         }
+        for outcome in RECONCILE_OUTCOMES {
+            begin(
+                &self.reconciles,
+                OfReconcile {
+                    account: account(),
+                    outcome,
+                },
+            );
+        }
         for kind in CallKind::ALL {
             begin(
                 &self.api_request_duration_seconds,
@@ -375,6 +397,7 @@ mod tests {
             "rate_budget_used_ratio{",
             "rate_wait_seconds_total{",
             "tools_changed_total{account=\"default\",change=\"removed\"}",
+            "reconciles_total{account=\"default\",outcome=\"short\"} 0",
             "leases_lost_total ",
             "attempts_crashed_total ",
             "store_batch_jobs_bucket{",

@@ -7,6 +7,7 @@
 //! | `route`, `hosts` | the way to a server that will do, of several perhaps, at a pace that hammers nothing |
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
+//! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `glance`, `inspect`, `operate` | what people ask and do |
@@ -20,6 +21,7 @@ mod checkup;
 mod claim;
 mod commit;
 mod connection;
+mod draw;
 mod error;
 mod fleet;
 mod glance;
@@ -28,10 +30,12 @@ mod hosts;
 mod inspect;
 mod job;
 mod lease;
+mod listed;
 mod listen;
 mod migrate;
 mod operate;
 mod pool;
+mod reconcile;
 mod requests;
 mod retention;
 mod route;
@@ -52,6 +56,8 @@ pub use commit::Committed;
 pub use connection::Db;
 pub use connection::DbSettings;
 pub use connection::PoolState;
+pub use draw::Draw;
+pub use draw::Token;
 pub use error::StoreError;
 pub use fleet::AccountCounts;
 pub use fleet::ReplicaRow;
@@ -65,6 +71,9 @@ pub use inspect::Remaining;
 pub use inspect::StatusRow;
 pub use inspect::ToolRow;
 pub use lease::Expired;
+pub use listed::Change;
+pub use listed::List;
+pub use listed::ListedChange;
 pub use listen::Listener;
 pub use migrate::Migrated;
 pub use migrate::Roles;
@@ -72,6 +81,7 @@ pub use migrate::SchemaState;
 pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
+pub use reconcile::Reconciled;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
 pub use verify::Finding;

@@ -3,15 +3,20 @@
 //! What was started runs in `execute`, one task per job, and ends in the committer of `commit`, which writes
 //! batches. Slots are acquired before jobs are claimed: what is claimed starts at once. `slots` says how many results
 //! can pile up.
+//!
+//! Beside the queue stands `inventory`: what the API's list of an account says, into the tables. `reconcile` does that now
+//! and then.
 
 mod account;
 mod agenda;
 mod commit;
 mod execute;
 mod gather;
+mod inventory;
 mod listen;
 mod outage;
 mod progress;
+mod reconcile;
 mod refusal;
 mod slots;
 mod tick;
@@ -21,6 +26,10 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use inventory::Found;
+pub use inventory::Inventory;
+pub use inventory::InventoryError;
+pub use inventory::Tally;
 pub use outage::Outage;
 pub use progress::Progress;
 pub use tick::Again;
@@ -85,6 +94,8 @@ pub struct WorkerSettings {
     pub retry: RetryPolicy,
     /// `[settle]`.
     pub settle: SettleRule,
+    /// How often to compare the API's lists with the tables; `None`: never.
+    pub reconcile: Option<Duration>,
 }
 
 /// Everything that works on the queue in this process.
@@ -239,8 +250,9 @@ impl Worker {
         );
         let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
         let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
+        let reconciler = tokio::spawn(self.clone().reconcile_until(lifecycle.stop.clone()));
         let has_failed = || {
-            [&committer, &listener, &upkeep]
+            [&committer, &listener, &upkeep, &reconciler]
                 .into_iter()
                 .any(JoinHandle::is_finished)
         };
@@ -277,8 +289,9 @@ impl Worker {
             .await;
         drop(running);
         // The committer ends when the last sender is gone.
-        let (committed, listened, kept_up) = tokio::join!(committer, listener, upkeep);
-        committed.and(listened).and(kept_up)
+        let (committed, listened, kept_up, reconciled) =
+            tokio::join!(committer, listener, upkeep, reconciler);
+        committed.and(listened).and(kept_up).and(reconciled)
     }
 
     async fn wait(&self, again: Again, quiet: bool, running: &Running) {

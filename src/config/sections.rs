@@ -103,7 +103,7 @@ pub struct Settle {
 /// `[reconcile]`
 #[derive(Debug, Clone)]
 pub struct Reconcile {
-    /// How often to compare with upstream's list; `None`: never. Nothing reads it yet.
+    /// How often to compare with upstream's list; `None`: never.
     pub interval: Option<Duration>,
 }
 

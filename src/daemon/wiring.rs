@@ -1,5 +1,6 @@
 //! From configuration to the parts: each takes plain settings of its own and knows nothing of the file.
 
+use crate::config::Account;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
@@ -38,7 +39,40 @@ pub(super) fn limits(config: &Config) -> Vec<(AccountName, u32)> {
         .collect()
 }
 
-pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClient)>, DaemonError> {
+/// The API of one account, for commands.
+///
+/// # Errors
+/// When its key cannot be read, or the client not be made.
+pub fn client(config: &Config, name: &str, account: &Account) -> Result<ApiClient, DaemonError> {
+    client_with(config, name, account, &redactor(config))
+}
+
+/// The rule of `[settle]`.
+pub fn settle_rule(config: &Config) -> SettleRule {
+    SettleRule {
+        done: config.settle.done.clone(),
+        in_progress: config.settle.in_progress.clone(),
+        failed: config.settle.failed.clone(),
+        not_active: config.settle.not_active.clone(),
+        initial: config.settle.initial,
+        max: config.settle.max,
+        deadline: config.settle.deadline,
+    }
+}
+
+/// The policy of `[retry]`.
+pub fn retry_policy(config: &Config) -> RetryPolicy {
+    RetryPolicy {
+        initial: config.retry.initial,
+        multiplier: config.retry.multiplier,
+        max: config.retry.max,
+        max_attempts: config.retry.max_attempts,
+        max_server_delay: config.retry.max_server_delay,
+    }
+}
+
+/// One that knows the database's passwords, and blanks the log from now on.
+fn redactor(config: &Config) -> Redactor {
     let redactor = Redactor::default();
     config
         .database
@@ -47,6 +81,32 @@ pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClien
         .for_each(|password| redactor.learn(password));
     let blank = redactor.clone();
     telemetry::blank_with(move |line| blank.redact_line(line));
+    redactor
+}
+
+fn client_with(
+    config: &Config,
+    name: &str,
+    account: &Account,
+    redactor: &Redactor,
+) -> Result<ApiClient, DaemonError> {
+    let key = account.key.clone();
+    key.read().map_err(ConfigError::from)?;
+    let read_key: KeyReader = Arc::new(move || key.read().map_err(|error| error.to_string()));
+    let settings = ClientSettings {
+        base_url: account.base_url.clone(),
+        request_timeout: config.api.request_timeout,
+        connect_timeout: config.api.connect_timeout,
+        max_body_bytes: config.api.max_body_bytes,
+    };
+    ApiClient::new(settings, read_key, redactor.clone()).map_err(|error| DaemonError::Client {
+        account: name.to_owned(),
+        error,
+    })
+}
+
+pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClient)>, DaemonError> {
+    let redactor = redactor(config);
     let accounts = config.accounts()?;
     let others = u32::try_from(accounts.len() - 1).unwrap_or(u32::MAX);
     // With several accounts each leaves the others a slot, so that one whose API hangs stops no other.
@@ -54,22 +114,7 @@ pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClien
     accounts
         .into_iter()
         .map(|(name, account)| {
-            account.key.read().map_err(ConfigError::from)?;
-            let key = account.key;
-            let read_key: KeyReader =
-                Arc::new(move || key.read().map_err(|error| error.to_string()));
-            let settings = ClientSettings {
-                base_url: account.base_url,
-                request_timeout: config.api.request_timeout,
-                connect_timeout: config.api.connect_timeout,
-                max_body_bytes: config.api.max_body_bytes,
-            };
-            let client = ApiClient::new(settings, read_key, redactor.clone()).map_err(|error| {
-                DaemonError::Client {
-                    account: name.clone(),
-                    error,
-                }
-            })?;
+            let client = client_with(config, &name, &account, &redactor)?;
             let settings = AccountSettings {
                 name: name.into(),
                 requests_per_minute: account.requests_per_minute,
@@ -88,22 +133,9 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         poll_interval: config.worker.poll_interval,
         batch_size: config.worker.batch_size as usize,
         keep_attempts: config.retention.attempts,
-        retry: RetryPolicy {
-            initial: config.retry.initial,
-            multiplier: config.retry.multiplier,
-            max: config.retry.max,
-            max_attempts: config.retry.max_attempts,
-            max_server_delay: config.retry.max_server_delay,
-        },
-        settle: SettleRule {
-            done: config.settle.done.clone(),
-            in_progress: config.settle.in_progress.clone(),
-            failed: config.settle.failed.clone(),
-            not_active: config.settle.not_active.clone(),
-            initial: config.settle.initial,
-            max: config.settle.max,
-            deadline: config.settle.deadline,
-        },
+        retry: retry_policy(config),
+        settle: settle_rule(config),
+        reconcile: config.reconcile.interval,
     }
 }
 

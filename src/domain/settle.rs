@@ -2,8 +2,11 @@
 
 use crate::domain::job::CallKind;
 use crate::domain::job::Job;
+use crate::domain::job::Sighting;
 use crate::domain::snapshot::ConnectionSnapshot;
+use chrono::DateTime;
 use chrono::TimeDelta;
+use chrono::Utc;
 use std::time::Duration;
 
 /// The rule of `[settle]`.
@@ -41,16 +44,31 @@ pub enum Settling {
 impl SettleRule {
     /// Judges the answer to `job`'s call.
     pub fn judge(&self, job: &Job, answer: &ConnectionSnapshot) -> Settling {
-        if is_word(&self.not_active, &answer.status) {
-            return Settling::NotActive;
-        }
         // Upstream answers a finalize before its background sync has run: an answer that shows the sync that we
         // already know says nothing about the one just asked for.
         let shows_known_sync = job.phase.call() == CallKind::Finalize
             && job
                 .stored
                 .is_some_and(|stored| stored.tools_synced_at == answer.tools_synced_at);
-        if shows_known_sync || is_word(&self.in_progress, &answer.tools_status) {
+        match self.judge_look(answer, job.seen.as_ref(), job.started_at) {
+            Settling::NotActive => Settling::NotActive,
+            _ if shows_known_sync => Settling::Unsettled,
+            settling => settling,
+        }
+    }
+
+    /// Judges how a connection looks to whoever looked at that time, and, where its words say nothing, how it looked
+    /// before.
+    pub fn judge_look(
+        &self,
+        answer: &ConnectionSnapshot,
+        seen: Option<&Sighting>,
+        at: DateTime<Utc>,
+    ) -> Settling {
+        if is_word(&self.not_active, &answer.status) {
+            return Settling::NotActive;
+        }
+        if is_word(&self.in_progress, &answer.tools_status) {
             return Settling::Unsettled;
         }
         if is_word(&self.failed, &answer.tools_status) {
@@ -59,15 +77,23 @@ impl SettleRule {
         if is_word(&self.done, &answer.tools_status) && answer.tools_synced_at.is_some() {
             return Settling::Settled;
         }
-        let agrees = job.seen.as_ref().is_some_and(|seen| {
-            seen.fingerprint == answer.fingerprint()
-                && job.started_at - seen.at >= time_delta(self.initial)
+        let agrees = seen.is_some_and(|seen| {
+            seen.fingerprint == answer.fingerprint() && at - seen.at >= time_delta(self.initial)
         });
         if agrees {
             Settling::Settled
         } else {
             Settling::Unsettled
         }
+    }
+
+    /// Whether the answer's words alone do not say that it has settled, nor that it has not.
+    pub fn needs_another_look(&self, answer: &ConnectionSnapshot) -> bool {
+        let says_so = [&self.in_progress, &self.failed, &self.done]
+            .iter()
+            .any(|words| is_word(words, &answer.tools_status));
+        let is_done = is_word(&self.done, &answer.tools_status);
+        !says_so || is_done && answer.tools_synced_at.is_none()
     }
 
     /// Time until poll number `polls` + 1: doubles from `initial` to `max`, up to a tenth longer by `roll`
@@ -99,7 +125,6 @@ pub fn time_delta(duration: Duration) -> TimeDelta {
 mod tests {
     use super::*;
     use crate::domain::job::Phase;
-    use crate::domain::job::Sighting;
     use crate::domain::job::StoredSync;
     use crate::domain::verdict::fixture;
 

@@ -124,21 +124,26 @@ pub struct ToolSnapshot {
 impl ConnectionSnapshot {
     /// Fingerprint of what settling is about: `tools_status`, `tools_synced_at` and the tools.
     pub fn fingerprint(&self) -> ContentHash {
-        let synced_at = self
-            .tools_synced_at
-            .map(|at| at.trunc_subsecs(6).to_rfc3339());
-        let mut parts = vec![
-            self.tools_status.as_bytes(),
-            synced_at.as_deref().unwrap_or("null").as_bytes(),
-            if self.tools.is_some() {
-                b"tools"
-            } else {
-                b"none"
-            },
-        ];
-        parts.extend(self.tools.iter().flatten().map(|tool| tool.hash.as_slice()));
-        hash_parts(parts)
+        let hashes = |tools: &[ToolSnapshot]| tools.iter().map(|tool| tool.hash).collect();
+        let hashes: Option<Vec<_>> = self.tools.as_deref().map(hashes);
+        fingerprint(&self.tools_status, self.tools_synced_at, hashes.as_deref())
     }
+}
+
+/// [`ConnectionSnapshot::fingerprint`] of what is kept of an answer: the hashes of its tools in order of their ids.
+pub fn fingerprint<T: AsRef<[u8]>>(
+    tools_status: &str,
+    tools_synced_at: Option<DateTime<Utc>>,
+    tools: Option<&[T]>,
+) -> ContentHash {
+    let synced_at = tools_synced_at.map(|at| at.trunc_subsecs(6).to_rfc3339());
+    let mut parts = vec![
+        tools_status.as_bytes(),
+        synced_at.as_deref().unwrap_or("null").as_bytes(),
+        if tools.is_some() { b"tools" } else { b"none" },
+    ];
+    parts.extend(tools.into_iter().flatten().map(AsRef::as_ref));
+    hash_parts(parts)
 }
 
 /// Hash of a sequence of byte strings; where one ends and the next begins matters.

@@ -329,7 +329,25 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         ErrorClass::Auth | ErrorClass::RateLimited => (Outcome::Deferred, Next::Defer),
         _ => retry_or_bury(job, &failure, job.phase, malformed, retry, dice),
     };
-    let account = match failure.class {
+    let account = word_of(&failure, retry);
+    Verdict {
+        outcome,
+        class: Some(failure.class),
+        error: Some(failure.message),
+        body: failure.body,
+        http_status: failure.http_status,
+        upstream_request_id: failure.upstream_request_id,
+        next,
+        malformed,
+        stored: None,
+        gone: failure.class == ErrorClass::NotFound,
+        account,
+    }
+}
+
+/// What a failed call says about its account.
+pub fn word_of(failure: &Failure, retry: &RetryPolicy) -> AccountWord {
+    match failure.class {
         ErrorClass::Auth | ErrorClass::RateLimited => AccountWord::Refused {
             class: failure.class,
             delay: retry.server_delay(failure.hint.retry_after),
@@ -344,19 +362,6 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         }
         _ if failure.http_status.is_some() => AccountWord::Answered,
         _ => AccountWord::Silent,
-    };
-    Verdict {
-        outcome,
-        class: Some(failure.class),
-        error: Some(failure.message),
-        body: failure.body,
-        http_status: failure.http_status,
-        upstream_request_id: failure.upstream_request_id,
-        next,
-        malformed,
-        stored: None,
-        gone: failure.class == ErrorClass::NotFound,
-        account,
     }
 }
 

@@ -1,5 +1,10 @@
 //! One request, one answer: deadlines, a bounded body, and every way to fail classified.
 
+mod listing;
+
+pub use listing::Listed;
+pub use listing::Listing;
+
 use crate::domain::Answer;
 use crate::domain::CallKind;
 use crate::domain::ErrorClass;
@@ -114,6 +119,11 @@ impl ApiClient {
         })
     }
 
+    /// How long a call may take, and the next piece of a list.
+    pub fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
+    }
+
     /// Reads the key anew, as after a rotation, and returns whether it is another. On failure the old one stays.
     ///
     /// # Errors
@@ -149,11 +159,7 @@ impl ApiClient {
             CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
         };
         // The one that is sent, whatever is read from the file meanwhile.
-        let key = self
-            .key
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let key = self.current_key();
         let deadline = Instant::now() + self.settings.request_timeout;
         let mut response = self.send(method, &path, key.clone()).await?;
         reach(Point::Head);
@@ -180,6 +186,11 @@ impl ApiClient {
             body,
         };
         read_answer(received, id, &self.redactor, key.to_str().ok())
+    }
+
+    fn current_key(&self) -> HeaderValue {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        key.clone()
     }
 
     async fn send(

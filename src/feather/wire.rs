@@ -42,6 +42,26 @@ pub(super) fn read_connection(
     }
 }
 
+/// Why an item of a list is no connection.
+#[derive(Debug)]
+pub(super) enum ItemError {
+    /// It is no JSON object: where items begin and end is not to be trusted.
+    Broken(WireError),
+    /// Others may be one. It is about this connection, as far as that can be told.
+    Unfit(Option<Uuid>, WireError),
+}
+
+/// Reads an item of a list, whichever connection it is about.
+pub(super) fn read_item(body: &StorableBody) -> Result<ConnectionSnapshot, ItemError> {
+    let nobodys = |error| ItemError::Unfit(None, error);
+    let text = std::str::from_utf8(body.bytes())
+        .map_err(|error| nobodys(WireError::Malformed(format!("not UTF-8: {error}"))))?;
+    let mut fields = Fields::new(body);
+    fields.read(text, None).map_err(ItemError::Broken)?;
+    let id = fields.take("id").map_err(nobodys)?;
+    read_connection(body, id).map_err(|error| ItemError::Unfit(Some(id), error))
+}
+
 /// Reads each layer by itself, the outer ones first, so that the first that is wrong can be named.
 fn read_by_layers(
     body: &StorableBody,

@@ -120,7 +120,8 @@ fn answer(
     let outcome = match route {
         Route::One { kind, id } => one(upstream, *kind, *id, fault.as_ref()),
         Route::List => match &fault {
-            None => Outcome::Reply(stream_list(upstream)),
+            None => Outcome::Reply(stream_list(upstream, 1.0)),
+            Some(Fault::ShortList { keep }) => Outcome::Reply(stream_list(upstream, *keep)),
             Some(fault) => Outcome::Document {
                 code: 200,
                 text: whole_list(upstream, fault),
@@ -221,12 +222,15 @@ fn framed(code: u16, text: String, fault: Option<&Fault>, ticket: Ticket) -> Res
     Ok(end(ticket, reply))
 }
 
-/// Connection by connection, so that a list of many never stands in memory as a whole.
-fn stream_list(upstream: &Upstream) -> Reply {
+/// Connection by connection, so that a list of many never stands in memory as a whole; the first `keep` of them.
+fn stream_list(upstream: &Upstream, keep: f64) -> Reply {
     let list = upstream.world().list();
+    let kept = list.len() as f64 * keep;
     let scenario = Arc::clone(&upstream.scenario);
     let view = View::At(upstream.clock.now());
-    let documents = list.into_iter().enumerate().map(move |(n, (id, content))| {
+    let list = list.into_iter().enumerate();
+    let list = list.take_while(move |(n, _)| (*n as f64) < kept);
+    let documents = list.map(move |(n, (id, content))| {
         let separator = if n == 0 { "" } else { "," };
         separator.to_owned() + &content.document(&scenario, id, view)
     });

@@ -39,6 +39,12 @@ pub enum Fault {
     NotJson,
     /// 200 with an empty body.
     Empty,
+    /// A list of connections that ends early, as though there were no more of them.
+    ShortList {
+        /// Which share (0..1) of them is there; half unless given.
+        #[serde(default = "half")]
+        keep: f64,
+    },
     /// A field is left out; `tools[].slug` means in every tool.
     MissingField {
         /// `nickname`, or `tools[].slug`.
@@ -197,6 +203,7 @@ pub(super) const KINDS: &[(&str, &[&str])] = &[
     ("truncated_json", &[]),
     ("not_json", &[]),
     ("empty", &[]),
+    ("short_list", &["keep"]),
     ("missing_field", &["name"]),
     ("wrong_type", &["name"]),
     ("null_field", &["name"]),
@@ -246,6 +253,7 @@ impl Fault {
             Self::TruncatedJson => "truncated_json",
             Self::NotJson => "not_json",
             Self::Empty => "empty",
+            Self::ShortList { .. } => "short_list",
             Self::MissingField { .. } => "missing_field",
             Self::WrongType { .. } => "wrong_type",
             Self::NullField { .. } => "null_field",
@@ -273,6 +281,10 @@ impl Fault {
             Self::Json422 => "json_422",
         }
     }
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn yes() -> bool {

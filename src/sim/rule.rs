@@ -87,6 +87,9 @@ impl FaultRule {
             Fault::Status(status) if !(200..=599).contains(&status.code) => {
                 Err(format!("code = {} is not between 200 and 599", status.code))
             }
+            Fault::ShortList { keep } if !(0.0..=1.0).contains(keep) => {
+                Err(format!("keep = {keep} is not between 0 and 1"))
+            }
             Fault::Redirect { code, .. } if !(300..=399).contains(code) => {
                 Err(format!("code = {code} is not between 300 and 399"))
             }
@@ -189,6 +192,7 @@ mod tests {
                     "duration" | "age" => json!("1s"),
                     "code" if *kind == "redirect" => json!(308),
                     "code" | "bytes" | "retry_after" | "retry_after_header" => json!(503),
+                    "keep" => json!(0.25),
                     "name" | "location" | "word" | "body" => json!("nickname"),
                     _ => json!(true),
                 };

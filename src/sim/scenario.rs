@@ -30,6 +30,8 @@ pub struct Scenario {
     pub connections: u64,
     /// Which share (0..1) of the connections waits for its first finalize as `pending_oauth`.
     pub pending: f64,
+    /// Which share (0..1) of the connections has finished OAuth and waits for its first finalize as `authorized`.
+    pub authorized: f64,
     /// The first so many calls for each connection answer `pending_oauth`.
     pub not_active: u32,
     /// Whether each finalize moves `tools_synced_at`.
@@ -58,6 +60,7 @@ impl Default for Scenario {
             settle: Span::default(),
             connections: 0,
             pending: 0.0,
+            authorized: 0.0,
             not_active: 0,
             tools_synced_at: SyncedAt::Moving,
             last_seen_at: Seen::Moving,
@@ -177,7 +180,11 @@ impl Scenario {
     /// Names the key whose value is out of its range.
     pub fn check(&self) -> Result<(), ScenarioError> {
         let range = |key, problem: String| Err(ScenarioError::Range { key, problem });
-        for (key, share) in [("churn", self.churn), ("pending", self.pending)] {
+        for (key, share) in [
+            ("churn", self.churn),
+            ("pending", self.pending),
+            ("authorized", self.authorized),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 return range(key, format!("= {share} is not between 0 and 1"));
             }
@@ -285,6 +292,7 @@ mod tests {
             "settle",
             "connections",
             "pending",
+            "authorized",
             "not_active",
             "tools_synced_at",
             "last_seen_at",

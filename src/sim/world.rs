@@ -44,6 +44,8 @@ pub(super) struct Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     active: bool,
+    /// OAuth has finished, though nobody has finalized it.
+    authorized: bool,
     /// Whether an answer has shown it. One that nobody has seen counts as created just before its
     /// first finalize, any other as settled long ago.
     seen: bool,
@@ -176,11 +178,14 @@ impl Content {
     /// Finalized and settled long ago, unless it is one of the pending ones.
     fn new(scenario: &Scenario, id: Uuid) -> Self {
         let created_at = created_at(scenario.seed, id);
-        let active = !Chance::new(scenario.seed, id, "pending", 0).happens(scenario.pending);
+        let happens = |what, share| Chance::new(scenario.seed, id, what, 0).happens(share);
+        let authorized = happens("authorized", scenario.authorized);
+        let active = !authorized && !happens("pending", scenario.pending);
         let day = Some(created_at + 86_400 * SECOND);
         let synced_at = day.map(|day| day + 2 * SECOND);
         Self {
             active,
+            authorized,
             seen: false,
             finalizes: 0,
             finalized_at: day.filter(|_| active),
@@ -313,7 +318,12 @@ impl Content {
         Shown {
             own_status: active || !self.active,
             settled,
-            status: if active { "active" } else { "pending_oauth" },
+            status: match view {
+                _ if active => "active",
+                View::NotActive => "pending_oauth",
+                _ if self.authorized => "authorized",
+                _ => "pending_oauth",
+            },
             tools_status: match (active, settled) {
                 (false, _) => "pending",
                 (true, false) => "syncing",

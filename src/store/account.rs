@@ -15,6 +15,7 @@ use crate::store::error::StoreError;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -172,21 +173,46 @@ impl Db {
     }
 }
 
-/// Draws the consequences of what a batch said about its accounts. Returns until when the jobs of each account
-/// that was refused have to wait.
-pub(super) async fn apply_words(
+/// What one call said about its account.
+pub(super) struct Said<'a> {
+    pub(super) account: &'a AccountName,
+    pub(super) word: &'a AccountWord,
+    pub(super) class: Option<ErrorClass>,
+    pub(super) error: Option<Cow<'a, str>>,
+    /// When the call was claimed.
+    pub(super) started_at: DateTime<Utc>,
+    /// It was the single call that tests a paused account.
+    pub(super) probe: bool,
+    /// A stop came before its answer.
+    pub(super) interrupted: bool,
+}
+
+impl<'a> From<&'a Finished> for Said<'a> {
+    fn from(Finished { job, verdict, .. }: &'a Finished) -> Self {
+        Self {
+            account: &job.account,
+            word: &verdict.account,
+            class: verdict.class,
+            error: verdict.error_on_record(),
+            started_at: job.started_at,
+            probe: job.probe,
+            interrupted: verdict.next == Next::Defer && verdict.class.is_none(),
+        }
+    }
+}
+
+/// Draws the consequences of what calls said about their accounts. Returns until when the jobs of each account that was
+/// refused have to wait.
+pub(super) async fn apply_words<'a>(
     conn: &mut PgConnection,
-    batch: &[&Finished],
+    said: impl IntoIterator<Item = Said<'a>>,
     now: DateTime<Utc>,
 ) -> Result<HashMap<AccountName, DateTime<Utc>>, sqlx::Error> {
-    let mut telling: BTreeMap<&AccountName, Vec<&Finished>> = BTreeMap::new();
-    for finished in batch {
-        let refused = matches!(finished.verdict.account, AccountWord::Refused { .. });
-        if refused || finished.job.probe {
-            telling
-                .entry(&finished.job.account)
-                .or_default()
-                .push(finished);
+    let is_refused = |word: &AccountWord| matches!(word, AccountWord::Refused { .. });
+    let mut telling: BTreeMap<&AccountName, Vec<Said>> = BTreeMap::new();
+    for said in said {
+        if is_refused(said.word) || said.probe {
+            telling.entry(said.account).or_default().push(said);
         }
     }
     let mut paused_until = HashMap::new();
@@ -209,17 +235,13 @@ pub(super) async fn apply_words(
                 until,
                 step: row.pause_step.unsigned_abs(),
             });
-        let after = words.iter().fold(before, |pause, finished| {
-            let interrupted =
-                finished.verdict.next == Next::Defer && finished.verdict.class.is_none();
-            match pause {
-                // A probe that a stop interrupted is another replica's to repeat, at once.
-                Some(pause) if interrupted => Some(Pause {
-                    until: now,
-                    ..pause
-                }),
-                _ => pause_after(pause, &finished.verdict.account, finished.job.probe, now),
-            }
+        let after = words.iter().fold(before, |pause, said| match pause {
+            // A probe that a stop interrupted is another replica's to repeat, at once.
+            Some(pause) if said.interrupted => Some(Pause {
+                until: now,
+                ..pause
+            }),
+            _ => pause_after(pause, said.word, said.probe, now),
         });
         let pace = Pace {
             share: row.pace,
@@ -227,14 +249,14 @@ pub(super) async fn apply_words(
         };
         let pace = words
             .iter()
-            .filter(|f| f.verdict.class == Some(ErrorClass::RateLimited) && !f.job.probe)
-            .fold(pace, |pace, f| pace.refused(f.job.started_at, now))
+            .filter(|said| said.class == Some(ErrorClass::RateLimited) && !said.probe)
+            .fold(pace, |pace, said| pace.refused(said.started_at, now))
             .held(before, after, now);
         let error = words
             .iter()
             .rev()
-            .find(|f| matches!(f.verdict.account, AccountWord::Refused { .. }))
-            .and_then(|f| f.verdict.error_on_record());
+            .find(|said| is_refused(said.word))
+            .and_then(|said| said.error.as_deref());
         sqlx::query!(
             "UPDATE feather.sync_accounts
              SET pause_reason = $2, paused_until = $3, pause_step = $4, pace = $6, pace_at = $7,
@@ -244,7 +266,7 @@ pub(super) async fn apply_words(
             after.map(|pause| pause.reason.as_str()),
             after.map(|pause| pause.until),
             after.map_or(0, |pause| super::signed(pause.step)),
-            error.as_deref(),
+            error,
             pace.share,
             pace.since
         )

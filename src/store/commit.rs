@@ -8,6 +8,7 @@ use crate::domain::settle::time_delta;
 use crate::failpoint::Point;
 use crate::failpoint::reach;
 use crate::store::account;
+use crate::store::account::Said;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
@@ -101,7 +102,8 @@ async fn write_batch(
             .collect());
     }
 
-    let paused_until = account::apply_words(conn, &applied, now).await?;
+    let said = applied.iter().map(|finished| Said::from(*finished));
+    let paused_until = account::apply_words(conn, said, now).await?;
     let tools = write_snapshots(conn, &applied).await?;
     let updates: Vec<JobUpdate> = applied
         .iter()
@@ -198,6 +200,7 @@ async fn write_snapshots(
                 account: f.job.account.as_str(),
                 finalized: stored.finalized,
                 complete: stored.complete,
+                as_of: None,
             })
         })
         .collect();

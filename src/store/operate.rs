@@ -1,4 +1,4 @@
-//! What people do to jobs: retry, cancel, forget. Each leaves a row in `sync_audit`.
+//! What people do: retry, cancel, forget, and what they have begun. Each leaves a row in `sync_audit`.
 
 use crate::domain::Outcome;
 use crate::domain::Phase;
@@ -27,6 +27,29 @@ impl DeadFilter {
 }
 
 impl Db {
+    /// Notes that somebody begins something that is about a whole account.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has been noted then.
+    pub async fn note(
+        &self,
+        actor: &str,
+        action: &str,
+        account: &str,
+        detail: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            "INSERT INTO feather.sync_audit (actor, action, account, detail) VALUES ($1, $2, $3, $4)",
+            actor,
+            action,
+            account,
+            detail
+        );
+        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
+        session.settle(result).map(|_| ())
+    }
+
     /// Makes jobs due now: dead ones with a fresh attempt budget, waiting ones brought forward as far as the
     /// server allows. Returns the ids that had such a job.
     ///

@@ -2,6 +2,8 @@
 
 use crate::domain::snapshot::ConnectionSnapshot;
 use crate::store::tools::warnings_json;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::PgConnection;
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -13,14 +15,19 @@ pub(super) struct SnapshotWrite<'a> {
     pub(super) finalized: bool,
     /// The tools are all that there are: what is stored beyond them is removed.
     pub(super) complete: bool,
+    /// It was asked for at that time, and must not be written over what came later; `None`: just now, under a lease.
+    pub(super) as_of: Option<DateTime<Utc>>,
 }
 
 /// What was found when connections were written.
+#[derive(Default)]
 pub(super) struct Written {
     /// Those whose answer was older than what is stored: their check counts, their content is not applied.
     pub(super) stale: HashSet<Uuid>,
     /// Those of which tools are stored.
     pub(super) with_tools: HashSet<Uuid>,
+    /// Those that are new, changed, or back after they had been removed; tools aside.
+    pub(super) changed: HashSet<Uuid>,
 }
 
 /// Writes connections, at most one snapshot each.
@@ -54,6 +61,7 @@ pub(super) async fn write_connections(
         .map(|w| warnings_json(&w.snapshot.warnings))
         .collect();
     let hashes: Vec<_> = writes.iter().map(|w| w.snapshot.hash.as_slice()).collect();
+    let as_of: Vec<_> = writes.iter().map(|w| w.as_of).collect();
     let tools_synced_at = column!(tools_synced_at copied);
     let connected_at = column!(connected_at copied);
     let last_refreshed_at = column!(last_refreshed_at copied);
@@ -67,16 +75,18 @@ pub(super) async fn write_connections(
                    CASE WHEN v.has_cps THEN v.cps::numeric ELSE o.voice_account_cps END AS voice_account_cps,
                    v.created_at, v.updated_at, v.account, COALESCE(o._extra, '{}') || v.extra::jsonb AS extra,
                    v.warnings::jsonb AS warnings, v.hash, v.finalized, o.id IS NOT NULL AS known,
+                   o._removed_at IS NOT NULL AS back, COALESCE(v.as_of, now()) AS checked_at,
                    -- A time in the far future is a mistake, and guarding with it would shut the row for good.
                    COALESCE(o.updated_at > v.updated_at AND o.updated_at <= now() + interval '1 day', false) AS stale
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                         $9::text[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::timestamptz[],
                         $14::timestamptz[], $15::text[], $16::text[], $17::bool[], $18::timestamptz[],
-                        $19::timestamptz[], $20::text[], $21::text[], $22::text[], $23::bytea[], $24::bool[])
+                        $19::timestamptz[], $20::text[], $21::text[], $22::text[], $23::bytea[], $24::bool[],
+                        $25::timestamptz[])
                  AS v (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id,
                        status, tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at,
                        last_used_at, metadata, cps, has_cps, created_at, updated_at, account, extra, warnings, hash,
-                       finalized)
+                       finalized, as_of)
             LEFT JOIN feather.integration_connections o ON o.id = v.id AND o.id = ANY($1)
         ), changed AS MATERIALIZED (
             SELECT n.id FROM new n JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
@@ -96,8 +106,8 @@ pub(super) async fn write_connections(
                  _synced_at, _changed_at, _removed_at, _hash)
             SELECT id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
                    tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at, metadata,
-                   voice_account_cps, created_at, updated_at, account, extra, warnings, now(),
-                   CASE WHEN finalized THEN now() END, now(), now(), NULL, hash
+                   voice_account_cps, created_at, updated_at, account, extra, warnings, checked_at,
+                   CASE WHEN finalized THEN now() END, checked_at, now(), NULL, hash
             FROM new
             WHERE NOT known OR id IN (SELECT id FROM changed)
             ORDER BY id
@@ -112,14 +122,18 @@ pub(super) async fn write_connections(
                 created_at = excluded.created_at, updated_at = excluded.updated_at, _account = excluded._account,
                 _extra = excluded._extra, _warnings = excluded._warnings,
                 -- A clock that has gone back since must not leave what came first behind what follows.
-                _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = excluded._synced_at,
-                _finalized_at = COALESCE(excluded._finalized_at, LEAST(c._finalized_at, now())),
+                _first_seen_at = LEAST(c._first_seen_at, excluded._synced_at), _synced_at = excluded._synced_at,
+                _finalized_at = COALESCE(excluded._finalized_at,
+                                         CASE WHEN c._finalized_at > now() THEN now() ELSE c._finalized_at END),
                 _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
+            -- What another one has inserted meanwhile came later.
+            WHERE excluded._synced_at >= now() OR c._synced_at < excluded._synced_at
         ), checked AS (
             -- The bookkeeping columns, and what moves without being a change.
             UPDATE feather.integration_connections c
-            SET _first_seen_at = LEAST(c._first_seen_at, now()), _synced_at = now(),
-                _finalized_at = CASE WHEN n.finalized THEN now() ELSE LEAST(c._finalized_at, now()) END,
+            SET _first_seen_at = LEAST(c._first_seen_at, n.checked_at), _synced_at = n.checked_at,
+                -- Not LEAST, which makes a time of none.
+                _finalized_at = CASE WHEN n.finalized OR c._finalized_at > now() THEN now() ELSE c._finalized_at END,
                 last_refreshed_at = CASE WHEN n.stale THEN c.last_refreshed_at ELSE n.last_refreshed_at END,
                 last_used_at = CASE WHEN n.stale THEN c.last_used_at ELSE n.last_used_at END,
                 _hash = CASE WHEN n.stale THEN c._hash ELSE n.hash END,
@@ -131,8 +145,10 @@ pub(super) async fn write_connections(
             FROM new n
             WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
         )
-        SELECT n.id AS "id!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!"
+        SELECT n.id AS "id!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
+               NOT n.known OR n.back OR changed.id IS NOT NULL AS "changed!"
         FROM new n
+        LEFT JOIN changed ON changed.id = n.id
         -- Asked by EXISTS, it may be planned as a table of all tools.
         LEFT JOIN LATERAL (
             SELECT t.id FROM feather.integration_connection_tools t WHERE t.connection_id = n.id LIMIT 1
@@ -161,17 +177,20 @@ pub(super) async fn write_connections(
         &column!(extra) as _,
         &warnings as _,
         &hashes as _,
-        &finalized
+        &finalized,
+        &as_of as _
     )
     .fetch_all(conn)
     .await?;
-    let ids = |which: fn(&(Uuid, bool, bool)) -> bool| {
-        let found = rows.iter().map(|row| (row.id, row.stale, row.with_tools));
-        found.filter(which).map(|(id, ..)| id).collect()
+    let ids = |which: fn(&(bool, bool, bool)) -> bool| {
+        let found = rows.iter();
+        let chosen = found.filter(|row| which(&(row.stale, row.with_tools, row.changed)));
+        chosen.map(|row| row.id).collect()
     };
     Ok(Written {
-        stale: ids(|(_, stale, _)| *stale),
-        with_tools: ids(|(_, _, with_tools)| *with_tools),
+        stale: ids(|(stale, ..)| *stale),
+        with_tools: ids(|(_, with_tools, _)| *with_tools),
+        changed: ids(|(.., changed)| *changed),
     })
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod actions;
+mod backfill;
 mod certificates;
 mod comments;
 mod configuration;

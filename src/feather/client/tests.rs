@@ -1,3 +1,5 @@
+mod listing;
+
 use super::*;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;

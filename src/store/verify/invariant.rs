@@ -102,7 +102,7 @@ impl Invariant {
                 "The last word on a dead job's connection is that death, with its class."
             }
             Self::SettlingJobsAreStored => {
-                "What a settling job waits for was finalized and is stored."
+                "What a settling job waits for was finalized, or listed, and is stored."
             }
             Self::NothingIsLost => {
                 "Whatever did not end synced, cancelled or forgotten still has its job."

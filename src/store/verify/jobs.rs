@@ -192,11 +192,13 @@ pub(super) async fn settling_jobs_are_stored(
         Violation,
         r#"
         SELECT j.connection_id AS "connection_id?", j.account AS "account?",
-               'it settles, but no finalized connection is stored' AS "detail!"
+               'it settles, but no connection is stored that was finalized or listed' AS "detail!"
         FROM feather.sync_jobs j
         WHERE j.ctid >= format('(%s,0)', $1::bigint)::tid AND j.ctid < format('(%s,0)', $2::bigint)::tid
           AND j.phase = 'settle'
-          AND (SELECT c._finalized_at FROM feather.integration_connections c WHERE c.id = j.connection_id) IS NULL
+          -- What a list had followed has been wanted since that list, and somebody else has finalized it.
+          AND (SELECT CASE WHEN j.finalize_started_at = j.wanted_at THEN c._synced_at ELSE c._finalized_at END
+               FROM feather.integration_connections c WHERE c.id = j.connection_id) IS NULL
         LIMIT $3
         "#,
         look.first,

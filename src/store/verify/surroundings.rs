@@ -5,7 +5,7 @@ use crate::store::verify::Violation;
 use sqlx::PgConnection;
 
 /// Constraints of the schema by table, keys included.
-pub(super) const CONSTRAINTS: [(&str, &str); 30] = [
+pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
     (
         "integration_connection_tools",
         "integration_connection_tools_pkey",
@@ -32,6 +32,9 @@ pub(super) const CONSTRAINTS: [(&str, &str); 30] = [
     ("sync_jobs", "sighting_is_whole"),
     ("sync_jobs", "state_is_known"),
     ("sync_jobs", "sync_jobs_pkey"),
+    ("sync_reconciles", "outcome_is_known"),
+    ("sync_reconciles", "sync_reconciles_pkey"),
+    ("sync_reconciles", "turn_is_whole"),
     ("sync_replicas", "sync_replicas_pkey"),
     ("sync_requests", "account_is_named"),
     ("sync_requests", "requested_at_is_finite"),

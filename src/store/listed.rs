@@ -1,0 +1,366 @@
+//! Connections of a list into the tables, some hundred at a time, beside daemons that work on the same ones.
+
+use crate::domain::AccountName;
+use crate::domain::ConnectionSnapshot;
+use crate::domain::SettleRule;
+use crate::domain::Sighting;
+use crate::domain::listed;
+use crate::domain::listed::FollowUp;
+use crate::domain::listed::Known;
+use crate::domain::listed::Reason;
+use crate::domain::listed::Treatment;
+use crate::domain::snapshot::fingerprint;
+use crate::store::attempt::ToolChanges;
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use crate::store::snapshot;
+use crate::store::snapshot::SnapshotWrite;
+use crate::store::snapshot::Written;
+use crate::store::tools;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::Connection;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// The list that connections are from.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    /// Whose it is.
+    pub account: &'a AccountName,
+    /// When it was asked for, on the database's clock.
+    pub asked_at: DateTime<Utc>,
+    /// `[settle]`.
+    pub settle: &'a SettleRule,
+    /// Connections that the tables hold are left alone.
+    pub only_missing: bool,
+    /// Everything is done, and then undone.
+    pub rehearse: bool,
+}
+
+/// What became of a connection's row and those of its tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was not there.
+    New,
+    /// It had been removed, and is back.
+    Revived,
+    /// Some content is another.
+    Changed,
+    /// Nothing but the sync time has moved.
+    Unchanged,
+    /// Left alone: what is stored may be newer.
+    Newer,
+    /// Left alone: another account holds it.
+    OtherAccount,
+    /// Left alone: it is there already.
+    NotMissing,
+}
+
+/// What became of one listed connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ListedChange {
+    /// The connection.
+    pub id: Uuid,
+    /// Its rows.
+    pub change: Change,
+    /// What is to follow.
+    pub next: FollowUp,
+    /// Its tools.
+    pub tools: ToolChanges,
+}
+
+/// What is stored of a connection, as far as a decision takes it.
+struct Stored {
+    account: String,
+    tools_status: String,
+    tools_synced_at: Option<DateTime<Utc>>,
+    synced_at: DateTime<Utc>,
+    removed_at: Option<DateTime<Utc>>,
+    finalized: bool,
+}
+
+impl Db {
+    /// Applies a part of a list, all or nothing: connections with distinct ids. The results are in the part's order.
+    ///
+    /// Jobs are locked first, as a commit locks them, so that no attempt at these connections is written meanwhile.
+    ///
+    /// # Errors
+    /// When the transaction failed. With [`StoreError::Data`] one of them holds a value that Postgres refuses.
+    pub async fn apply_listed(
+        &self,
+        list: List<'_>,
+        part: &[ConnectionSnapshot],
+    ) -> Result<Vec<ListedChange>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let changes = apply(&mut tx, list, part).await?;
+            if list.rehearse {
+                tx.rollback().await?;
+            } else {
+                tx.commit().await?;
+            }
+            Ok(changes)
+        })
+        .await;
+        session.settle(result)
+    }
+}
+
+async fn apply(
+    conn: &mut PgConnection,
+    list: List<'_>,
+    part: &[ConnectionSnapshot],
+) -> Result<Vec<ListedChange>, sqlx::Error> {
+    let ids: Vec<_> = part.iter().map(|listed| listed.id).collect();
+    let queued = lock_queued(conn, &ids).await?;
+    let stored = lock_stored(conn, &ids).await?;
+    let sightings = sightings(conn, list.settle, part, &stored).await?;
+    let treated: Vec<(&ConnectionSnapshot, Treatment)> = part
+        .iter()
+        .map(|one| {
+            let seen = sightings.get(&one.id).cloned();
+            let known = known(list, stored.get(&one.id), queued.contains(&one.id), seen);
+            let treatment =
+                listed::treat(one, &known, list.asked_at, list.settle, list.only_missing);
+            (one, treatment)
+        })
+        .collect();
+    let mut writes: Vec<_> = treated
+        .iter()
+        .filter_map(|(snapshot, treatment)| match treatment {
+            Treatment::Leave(_) => None,
+            Treatment::Store { complete, .. } => Some(SnapshotWrite {
+                snapshot,
+                account: list.account.as_str(),
+                finalized: false,
+                complete: *complete,
+                as_of: Some(list.asked_at),
+            }),
+        })
+        .collect();
+    let mut written = Written::default();
+    let mut tools = HashMap::new();
+    if !writes.is_empty() {
+        written = snapshot::write_connections(conn, &writes).await?;
+        writes.retain(|write| !written.stale.contains(&write.snapshot.id));
+        tools = tools::write_tools(conn, &writes, &written.with_tools).await?;
+    }
+    let leads_to = |wanted| -> Vec<&ConnectionSnapshot> {
+        let chosen = treated.iter().filter(|(snapshot, treatment)| {
+            let next = matches!(treatment, Treatment::Store { next, .. } if *next == wanted);
+            next && !written.stale.contains(&snapshot.id)
+        });
+        chosen.map(|(snapshot, _)| *snapshot).collect()
+    };
+    finalize(conn, list, &leads_to(FollowUp::Finalize)).await?;
+    follow(conn, list, &leads_to(FollowUp::Follow)).await?;
+    Ok(treated
+        .iter()
+        .map(|(snapshot, treatment)| {
+            let tools: ToolChanges = tools.get(&snapshot.id).copied().unwrap_or_default();
+            let left = |change| (change, FollowUp::Nothing);
+            let (change, next) = match treatment {
+                Treatment::Leave(Reason::Newer) => left(Change::Newer),
+                Treatment::Leave(Reason::OtherAccount) => left(Change::OtherAccount),
+                Treatment::Leave(Reason::NotMissing) => left(Change::NotMissing),
+                Treatment::Store { .. } if written.stale.contains(&snapshot.id) => {
+                    left(Change::Newer)
+                }
+                Treatment::Store { next, .. } => {
+                    let change = match stored.get(&snapshot.id) {
+                        None => Change::New,
+                        Some(stored) if stored.removed_at.is_some() => Change::Revived,
+                        Some(_) if written.changed.contains(&snapshot.id) => Change::Changed,
+                        Some(_) if tools != ToolChanges::default() => Change::Changed,
+                        Some(_) => Change::Unchanged,
+                    };
+                    (change, *next)
+                }
+            };
+            ListedChange {
+                id: snapshot.id,
+                change,
+                next,
+                tools,
+            }
+        })
+        .collect())
+}
+
+fn known(list: List<'_>, stored: Option<&Stored>, queued: bool, seen: Option<Sighting>) -> Known {
+    let Some(stored) = stored else {
+        return Known {
+            queued,
+            ..Known::default()
+        };
+    };
+    let held = stored.removed_at.is_none();
+    Known {
+        held,
+        foreign: held && stored.account != list.account.as_str(),
+        newer: stored
+            .synced_at
+            .max(stored.removed_at.unwrap_or(stored.synced_at))
+            >= list.asked_at,
+        finalized: stored.finalized,
+        queued,
+        seen,
+    }
+}
+
+/// Which of them have a job or a request. The jobs are locked. Has the other statements planned as a commit has them.
+async fn lock_queued(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    sqlx::query!(r#"SELECT set_config('enable_nestloop', 'off', true) AS "planned!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    let jobs = sqlx::query_scalar!(
+        "SELECT connection_id FROM feather.sync_jobs WHERE connection_id = ANY($1) ORDER BY connection_id FOR UPDATE",
+        ids
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let requests = sqlx::query_scalar!(
+        "SELECT DISTINCT connection_id FROM feather.sync_requests WHERE connection_id = ANY($1)",
+        ids
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(jobs.into_iter().chain(requests).collect())
+}
+
+async fn lock_stored(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Stored>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT id, _account AS account, tools_status, tools_synced_at, _synced_at AS synced_at,
+               _removed_at AS removed_at, _finalized_at IS NOT NULL AS "finalized!"
+        FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE
+        "#,
+        ids
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let stored = Stored {
+                account: row.account,
+                tools_status: row.tools_status,
+                tools_synced_at: row.tools_synced_at,
+                synced_at: row.synced_at,
+                removed_at: row.removed_at,
+                finalized: row.finalized,
+            };
+            (row.id, stored)
+        })
+        .collect())
+}
+
+/// How those looked when they were last checked whose words alone do not say whether they have settled.
+async fn sightings(
+    conn: &mut PgConnection,
+    settle: &SettleRule,
+    part: &[ConnectionSnapshot],
+    stored: &HashMap<Uuid, Stored>,
+) -> Result<HashMap<Uuid, Sighting>, sqlx::Error> {
+    let open: Vec<_> = part
+        .iter()
+        .filter(|listed| settle.needs_another_look(listed))
+        .filter_map(|listed| Some((listed, stored.get(&listed.id)?)))
+        .collect();
+    if open.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<_> = open.iter().map(|(listed, _)| listed.id).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT connection_id, _hash AS hash FROM feather.integration_connection_tools
+        WHERE connection_id = ANY($1) AND _removed_at IS NULL ORDER BY connection_id, id
+        "#,
+        &ids
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut hashes: HashMap<Uuid, Vec<Vec<u8>>> = HashMap::new();
+    for row in rows {
+        hashes.entry(row.connection_id).or_default().push(row.hash);
+    }
+    Ok(open
+        .into_iter()
+        .map(|(listed, stored)| {
+            let tools = hashes.remove(&listed.id).unwrap_or_default();
+            let tools = listed.tools.is_some().then_some(tools.as_slice());
+            let print = fingerprint(&stored.tools_status, stored.tools_synced_at, tools);
+            let sighting = Sighting {
+                fingerprint: print.to_vec(),
+                at: stored.synced_at,
+            };
+            (listed.id, sighting)
+        })
+        .collect())
+}
+
+/// Asks for finalizes, behind all fresh work.
+async fn finalize(
+    conn: &mut PgConnection,
+    list: List<'_>,
+    connections: &[&ConnectionSnapshot],
+) -> Result<(), sqlx::Error> {
+    if connections.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = connections.iter().map(|listed| listed.id).collect();
+    sqlx::query!(
+        "SELECT feather.enqueue_many($1, $2, $3, now())",
+        &ids,
+        list.account.as_str(),
+        i32::from(listed::PRIORITY)
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(())
+}
+
+/// Has connections polled that somebody else has finalized. Where a job has come up meanwhile, it is in hand.
+async fn follow(
+    conn: &mut PgConnection,
+    list: List<'_>,
+    connections: &[&ConnectionSnapshot],
+) -> Result<(), sqlx::Error> {
+    if connections.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = connections.iter().map(|listed| listed.id).collect();
+    let prints: Vec<_> = connections
+        .iter()
+        .map(|listed| listed.fingerprint().to_vec())
+        .collect();
+    sqlx::query!(
+        "INSERT INTO feather.sync_jobs
+             (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at, settle_deadline,
+              seen_fingerprint, seen_at)
+         SELECT v.id, $3, 'settle', $4, now() + $6 * interval '1 second', $5, $5, now() + $7 * interval '1 second',
+                v.fingerprint, now()
+         FROM unnest($1::uuid[], $2::bytea[]) AS v (id, fingerprint)
+         ORDER BY v.id
+         ON CONFLICT (connection_id) DO NOTHING",
+        &ids,
+        &prints,
+        list.account.as_str(),
+        listed::PRIORITY,
+        list.asked_at,
+        list.settle.initial.as_secs_f64(),
+        list.settle.deadline.as_secs_f64()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
