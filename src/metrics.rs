@@ -1,12 +1,25 @@
 //! Every metric, with its name, help and labels. Reading them touches no table: gauges of the queue are set from the
 //! cached counts by the upkeep loop.
 
+mod labels;
+
+pub use labels::OfAccount;
+pub use labels::OfAttempt;
+pub use labels::OfBuild;
+pub use labels::OfCall;
+pub use labels::OfChange;
+pub use labels::OfKind;
+pub use labels::OfPause;
+pub use labels::OfQueue;
+pub use labels::OfReconcile;
+pub use labels::OfRequest;
+pub use labels::OfState;
+
 use crate::domain::AccountName;
 use crate::domain::CallKind;
 use crate::domain::ErrorClass;
 use crate::domain::Outcome;
 use crate::domain::Phase;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,60 +29,6 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($label:ident: $kind:ty),+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        #[expect(missing_docs, reason = "label names are the contract's")]
-        pub struct $name { $(pub $label: $kind),+ }
-    };
-}
-
-labels!(
-    /// `{account}`
-    OfAccount { account: String }
-);
-labels!(
-    /// `{account,state,phase}`
-    OfQueue { account: String, state: &'static str, phase: &'static str }
-);
-labels!(
-    /// `{account,kind,outcome,error_class}`
-    OfAttempt { account: String, kind: &'static str, outcome: &'static str, error_class: &'static str }
-);
-labels!(
-    /// `{account,kind,status}`
-    OfRequest { account: String, kind: &'static str, status: String }
-);
-labels!(
-    /// `{account,kind}`
-    OfCall { account: String, kind: &'static str }
-);
-labels!(
-    /// `{account,reason}`
-    OfPause { account: String, reason: &'static str }
-);
-labels!(
-    /// `{account,change}`
-    OfChange { account: String, change: &'static str }
-);
-labels!(
-    /// `{account,outcome}`
-    OfReconcile { account: String, outcome: &'static str }
-);
-labels!(
-    /// `{state}`
-    OfState { state: &'static str }
-);
-labels!(
-    /// `{kind}`
-    OfKind { kind: &'static str }
-);
-labels!(
-    /// `{version,revision}`
-    OfBuild { version: &'static str, revision: &'static str }
-);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 type FloatCounter = Counter<f64, AtomicU64>;
