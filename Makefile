@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-examples test-upgrade test-systemd test-prometheus chaos soak bench fuzz lint prepare install deb clean
+.PHONY: help setup demo test test-examples test-upgrade test-systemd test-prometheus chaos soak bench fuzz lint prepare install deb static clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
@@ -28,6 +28,7 @@ help:
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
 	@echo 'make install   the release binary, manual pages, completions, systemd units and the sample configuration; DESTDIR and PREFIX are heeded'
 	@echo 'make deb       a Debian package of the release binary, in target/deb'
+	@echo 'make static    a release binary that needs no library of its machine, linked with musl; rustup brings what that takes'
 	@echo 'make setup     install what is missing here: a Postgres server (its binaries only), a C compiler, git, curl, kill'
 	@echo 'make clean     remove what was built'
 
@@ -91,6 +92,9 @@ install:
 
 deb: setup
 	@scripts/deb
+
+static: setup
+	@scripts/static
 
 clean:
 	cargo clean
