@@ -9,6 +9,7 @@ pub mod failure;
 pub mod job;
 pub mod pace;
 pub mod pause;
+pub mod request;
 pub mod retry;
 pub mod settle;
 pub mod snapshot;

@@ -72,6 +72,7 @@ pub use migrate::SchemaState;
 pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
+pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
 pub use verify::Finding;
