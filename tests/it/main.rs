@@ -18,6 +18,7 @@ mod killed;
 mod main_job;
 mod outcomes;
 mod poison;
+mod posting;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod proxying;
