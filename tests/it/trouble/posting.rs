@@ -11,8 +11,12 @@ use crate::posting::list;
 use crate::posting::post;
 use crate::proxy::COMMIT;
 use crate::proxy::Moment;
+use crate::proxy::Traffic;
 use crate::world::World;
 use crate::world::ids;
+use sqlx::Acquire;
+use std::time::Duration;
+use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_database_is_away_it_says_why_and_that_nothing_was_enqueued() {
@@ -80,5 +84,53 @@ async fn only_after_a_commit_without_an_answer_it_is_not_known_whether_anything_
         .world
         .until(&format!("({}) = 2", jobs("postbox")))
         .await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_that_is_locked_or_a_database_that_is_silent_is_waited_for_within_bounds() {
+    let scene = Scene::new(&[]).await;
+    let replica = scene.start().await;
+    let body = asking_for(&ids(2));
+    {
+        let mut other = scene.world.pool.acquire().await.unwrap();
+        let mut other = other.begin().await.unwrap();
+        sqlx::raw_sql("LOCK TABLE feather.sync_requests IN SHARE MODE")
+            .execute(&mut *other)
+            .await
+            .unwrap();
+        // One waits for the lock, the other for its turn.
+        let (one, two) = tokio::join!(post(scene.port, JSON, &body), post(scene.port, JSON, &body));
+        let (locked, turned) = if one.2.contains("turned away") {
+            (one, two)
+        } else {
+            (two, one)
+        };
+        is_refused(&locked, 503, "the transaction was turned away: ");
+        is_refused(&locked, 503, "; nothing was enqueued");
+        is_refused(
+            &turned,
+            503,
+            "too many ask at the same time; nothing was enqueued",
+        );
+        other.rollback().await.unwrap();
+    }
+    scene.proxy.set(Traffic::Silent);
+    let began = Instant::now();
+    let refused = post(scene.port, JSON, &body).await;
+    is_refused(&refused, 503, "; nothing was enqueued");
+    assert!(began.elapsed() < Duration::from_secs(50));
+    scene.proxy.set(Traffic::Pass);
+    scene.is_ready().await;
+    scene
+        .world
+        .until("SELECT NOT EXISTS (SELECT FROM feather.sync_requests)")
+        .await;
+    let came: i64 = scene
+        .world
+        .value("SELECT count(*) FROM feather.sync_status")
+        .await;
+    assert_eq!(came, 0);
+    assert_eq!(post(scene.port, JSON, &body).await.0, 202);
     replica.stop().await;
 }
