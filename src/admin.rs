@@ -1,10 +1,13 @@
-//! The admin listener: is the process alive, can it work, what does it measure.
+//! The admin listener: is the process alive, can it work, what does it measure; and what others may have it do.
 
 mod connections;
 mod door;
+mod enqueue;
 
 use crate::admin::door::Door;
+use crate::admin::enqueue::Inlet;
 use crate::metrics::Metrics;
+use crate::store::Db;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -15,6 +18,7 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
+use axum::routing::post;
 use secrecy::SecretString;
 use serde_json::json;
 use std::pin::Pin;
@@ -39,6 +43,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Brings metrics up to date that are only looked at when read.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// Where requests for syncs are put.
+    pub db: Db,
     /// Asked by `/readyz`.
     pub ready: ReadyCheck,
     /// Demanded by everything but `/healthz`, and by `/readyz` for its reason.
@@ -56,6 +62,7 @@ struct Desk {
     admin: Admin,
     door: Door,
     known: Arc<Mutex<Option<Known>>>,
+    inlet: Inlet,
 }
 
 /// Serves until the token is cancelled. Answers under way are not waited for: a client that never closes must not
@@ -73,9 +80,11 @@ pub async fn serve(
         admin,
         door: door.clone(),
         known: Arc::default(),
+        inlet: Inlet::default(),
     };
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route(door::ENQUEUE, post(enqueue::enqueue))
         .layer(middleware::from_fn_with_state(
             door.clone(),
             door::demand_token,

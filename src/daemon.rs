@@ -118,6 +118,7 @@ async fn work(
                 let worker = worker.clone();
                 Arc::new(move || worker.refresh_gauges())
             },
+            db: db.clone(),
             ready: readiness::check(worker.clone(), standing.clone()),
             token: config.admin.read_token().map_err(ConfigError::from)?,
         };

@@ -10,6 +10,7 @@ pub mod job;
 pub mod listed;
 pub mod pace;
 pub mod pause;
+pub mod request;
 pub mod retry;
 pub mod settle;
 pub mod snapshot;

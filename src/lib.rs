@@ -34,7 +34,7 @@
 //! | … [`config`] | typed sections; defaults, then file, then credentials, then environment |
 //! | … [`sim`] | a simulated Feather API with scripted faults; shares no types with `feather` |
 //! | [`worker`] | the loop that waits and the step that takes in, claims and starts; the committer; the upkeep |
-//! | … [`admin`] | health and metrics over HTTP |
+//! | … [`admin`] | health, metrics and enqueueing over HTTP |
 //! | [`daemon`] | the composition root: the only place that wires things together |
 //! | [`cli`] | the command line |
 //!

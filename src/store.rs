@@ -82,6 +82,7 @@ pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
 pub use reconcile::Reconciled;
+pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
 pub use verify::Finding;

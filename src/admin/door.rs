@@ -1,5 +1,6 @@
 //! Who may come in: by the name that was asked for, the page that asks, the method and the token.
 
+use axum::Json;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -13,10 +14,15 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use serde_json::json;
 use sha2::Digest;
 use sha2::Sha256;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+
+/// The paths at which something is done, by POST and nothing else. All others are only looked at.
+pub(super) const ENQUEUE: &str = "/api/v1/enqueue";
+const ACTIONS: [&str; 1] = [ENQUEUE];
 
 /// What the checks go by.
 #[derive(Clone)]
@@ -49,21 +55,23 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
     // A page elsewhere can make a browser resolve its own name to 127.0.0.1; such a request names that host.
     let host = only(request.headers(), &header::HOST);
     if door.loopback && !host.is_some_and(is_loopback_host) {
-        let message = "this listener is on a loopback address and answers to localhost only\n";
-        return (StatusCode::FORBIDDEN, message).into_response();
+        let why = "this listener is on a loopback address and answers to localhost only";
+        return refuse(StatusCode::FORBIDDEN, why);
     }
     if is_from_another_site(request.method(), request.headers()) {
-        let message = "requests that another site's page makes are not answered\n";
-        return (StatusCode::FORBIDDEN, message).into_response();
+        let why = "requests that another site's page makes are not answered";
+        return refuse(StatusCode::FORBIDDEN, why);
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let allowed = [(header::ALLOW, "GET, HEAD")];
-        return (
-            StatusCode::METHOD_NOT_ALLOWED,
-            allowed,
-            "only GET and HEAD\n",
-        )
-            .into_response();
+    let method = request.method();
+    let (is_right, allowed) = if ACTIONS.contains(&request.uri().path()) {
+        (*method == Method::POST, "POST")
+    } else {
+        (matches!(*method, Method::GET | Method::HEAD), "GET, HEAD")
+    };
+    if !is_right {
+        let why = format!("this path takes {allowed} only");
+        let refusal = refuse(StatusCode::METHOD_NOT_ALLOWED, &why);
+        return ([(header::ALLOW, allowed)], refusal).into_response();
     }
     next.run(request).await
 }
@@ -77,13 +85,14 @@ pub(super) async fn demand_token(
     if door.knows_token(request.headers()) {
         return next.run(request).await;
     }
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    (
-        StatusCode::UNAUTHORIZED,
-        challenge,
-        "send the token of admin.token_file as Authorization: Bearer\n",
-    )
-        .into_response()
+    let why = "send the token of admin.token_file as Authorization: Bearer";
+    let refusal = refuse(StatusCode::UNAUTHORIZED, why);
+    ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+}
+
+/// How everything is refused.
+pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({"error": why}))).into_response()
 }
 
 /// No answer is kept, guessed at, framed, or read by other sites. A page that needs more says so itself.
@@ -111,7 +120,7 @@ pub(super) async fn forbid_embedding(mut response: Response) -> Response {
 }
 
 /// The header's text where it stands there once: of two, who knows which a proxy went by.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),

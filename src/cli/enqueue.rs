@@ -84,11 +84,13 @@ pub(super) async fn run(args: EnqueueArgs, invocation: &Invocation) -> Result<()
         };
         enqueued += db.enqueue(&request).await.map_err(|error| {
             Failure::Failed(match enqueued {
-                0 => format!("{error}; nothing was enqueued"),
+                0 => error.to_string(),
                 _ => format!(
-                    "{error}; of {} ids the first {enqueued} were enqueued. Run it again when that is mended: all \
-                     requests for a connection become one sync",
-                    ids.len()
+                    "{}; of {} ids the first {enqueued} were enqueued{}. Run it again when that is mended: all requests \
+                     for a connection become one sync",
+                    error.why,
+                    ids.len(),
+                    if error.may_have_happened { ", and perhaps more" } else { "" }
                 ),
             })
         })?;
@@ -134,7 +136,7 @@ fn ids(name: &str, text: &str) -> Result<Vec<Uuid>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match Uuid::parse_str(line) {
+        match arguments::connection_id(line) {
             Ok(id) => ids.push(id),
             Err(_) => {
                 bad += 1;

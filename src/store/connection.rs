@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long any one operation may take before its connection is given up.
-const DEADLINE: Duration = Duration::from_secs(40);
+pub(super) const DEADLINE: Duration = Duration::from_secs(40);
 
 /// How the database is reached.
 #[derive(Clone, Debug)]
@@ -97,8 +97,16 @@ impl Db {
 pub(super) async fn within<T>(
     operation: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(DEADLINE, operation).await {
+    within_time(DEADLINE, operation).await
+}
+
+/// [`within`] another time than the usual.
+pub(super) async fn within_time<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(deadline, operation).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Timeout(DEADLINE)),
+        Err(_) => Err(StoreError::Timeout(deadline)),
     }
 }

@@ -1,11 +1,15 @@
 //! The inbox: requests come in by anyone's INSERT and are folded into jobs, one per connection.
 
+use crate::store::connection::DEADLINE;
 use crate::store::connection::Db;
 use crate::store::connection::within;
+use crate::store::connection::within_time;
 use crate::store::error::StoreError;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
+use std::fmt;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What one take-in did.
@@ -14,7 +18,7 @@ pub struct TakenIn {
     /// Requests folded into jobs.
     pub requests: u64,
     /// Until the first of those jobs is due, zero when one is due now; `None` when none was taken in.
-    pub next_due_in: Option<std::time::Duration>,
+    pub next_due_in: Option<Duration>,
     /// Running connections that are asked for once more: their requests wait until the job is let go.
     pub passed_over: Vec<Uuid>,
     /// Requests were left where they are, for a moment: another replica was looking, or somebody held a row.
@@ -36,6 +40,27 @@ pub struct EnqueueRequest {
     pub priority: i16,
     /// Not before this time; `None` means now.
     pub run_at: Option<DateTime<Utc>>,
+}
+
+/// Why connections were not enqueued.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct EnqueueError {
+    /// What went wrong.
+    pub why: StoreError,
+    /// The answer to COMMIT did not come: all of them may have been enqueued, or none.
+    pub may_have_happened: bool,
+}
+
+impl fmt::Display for EnqueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.may_have_happened {
+            "whether anything was enqueued is not known. Asking again does no harm: all requests for a connection become \
+             one sync"
+        } else {
+            "nothing was enqueued"
+        };
+        write!(f, "{}; {what}", self.why)
+    }
 }
 
 /// Rows per INSERT of an enqueue.
@@ -164,27 +189,48 @@ impl Db {
     /// Puts connections into the inbox, all or none. Returns how many requests that made.
     ///
     /// # Errors
-    /// When the database fails or refuses a value; nothing has been enqueued then.
-    pub async fn enqueue(&self, request: &EnqueueRequest) -> Result<u64, StoreError> {
-        let mut session = self.session().await?;
-        let result = within(async {
-            let mut tx = session.begin().await?;
-            let mut enqueued = 0;
-            for chunk in request.connection_ids.chunks(CHUNK) {
-                enqueued += sqlx::query_scalar!(
-                    r#"SELECT feather.enqueue_many($1, $2, $3, COALESCE($4, now())) AS "enqueued!""#,
-                    chunk,
-                    request.account,
-                    i32::from(request.priority),
-                    request.run_at
-                )
-                .fetch_one(&mut *tx)
-                .await?;
+    /// When the database fails or refuses a value.
+    pub async fn enqueue(&self, request: &EnqueueRequest) -> Result<u64, EnqueueError> {
+        self.enqueue_within(DEADLINE, request).await
+    }
+
+    /// [`enqueue`](Self::enqueue), given up after this time, that for a session included.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_within(
+        &self,
+        deadline: Duration,
+        request: &EnqueueRequest,
+    ) -> Result<u64, EnqueueError> {
+        let mut may_have_happened = false;
+        let result = within_time(deadline, async {
+            let mut session = self.session().await?;
+            let result = async {
+                let mut tx = session.begin().await?;
+                let mut enqueued = 0;
+                for chunk in request.connection_ids.chunks(CHUNK) {
+                    enqueued += sqlx::query_scalar!(
+                        r#"SELECT feather.enqueue_many($1, $2, $3, COALESCE($4, now())) AS "enqueued!""#,
+                        chunk,
+                        request.account,
+                        i32::from(request.priority),
+                        request.run_at
+                    )
+                    .fetch_one(&mut *tx)
+                    .await?;
+                }
+                may_have_happened = true;
+                tx.commit().await?;
+                Ok::<_, StoreError>(enqueued.unsigned_abs())
             }
-            tx.commit().await?;
-            Ok(enqueued.unsigned_abs())
+            .await;
+            session.settle(result)
         })
         .await;
-        session.settle(result)
+        result.map_err(|why| EnqueueError {
+            why,
+            may_have_happened,
+        })
     }
 }

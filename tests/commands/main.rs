@@ -23,6 +23,7 @@ mod migrate;
 mod needles;
 mod pages;
 mod pipes;
+mod posting;
 mod privileges;
 mod program;
 mod refusals;

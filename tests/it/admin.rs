@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The answer to a request as it stands on the wire.
-async fn ask(port: u16, request: &str) -> String {
+pub(crate) async fn ask(port: u16, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     // A server that refuses may close before it has read everything.
     let _ = stream.write_all(request.as_bytes()).await;
@@ -21,7 +21,7 @@ async fn ask(port: u16, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-fn status(answer: &str) -> u16 {
+pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
@@ -110,7 +110,7 @@ async fn with_a_token_file_metrics_are_for_those_who_know_it() {
 }
 
 /// A daemon with an admin listener there, and the port.
-async fn listening(world: &mut World, address: &str) -> (Replica, u16) {
+pub(crate) async fn listening(world: &mut World, address: &str) -> (Replica, u16) {
     let port = free_port();
     world.set("FEATHER_SYNC__ADMIN__LISTEN", &format!("{address}:{port}"));
     let replica = world.start();
@@ -119,7 +119,7 @@ async fn listening(world: &mut World, address: &str) -> (Replica, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_get_and_head_of_this_very_host_are_answered_and_nothing_may_be_embedded() {
+async fn only_what_this_very_host_asks_is_answered_and_nothing_may_be_embedded() {
     let mut world = World::new().await;
     let (replica, port) = listening(&mut world, "127.0.0.1").await;
     let local = "Host: localhost\r\n";
@@ -173,7 +173,7 @@ async fn only_get_and_head_of_this_very_host_are_answered_and_nothing_may_be_emb
         (
             "POST /api/v1/enqueue",
             format!("{local}Content-Length: 0\r\n"),
-            405,
+            415,
         ),
         ("PUT /healthz", format!("{local}Content-Length: 0\r\n"), 405),
         ("DELETE /readyz", local.to_owned(), 405),

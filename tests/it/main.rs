@@ -19,6 +19,7 @@ mod lists;
 mod main_job;
 mod outcomes;
 mod poison;
+mod posting;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod proxying;

@@ -3,6 +3,7 @@
 mod codes;
 mod failover;
 mod locks;
+mod posting;
 mod restart;
 mod room;
 mod unknown;
