@@ -246,16 +246,23 @@ fn print(args: &BackfillArgs, tally: &Tally, changes: &[Line]) -> Result<(), Fai
 
 /// Says how far it came, and that it may be repeated.
 fn ended_early(error: &InventoryError, tally: &Tally, dry_run: bool) -> String {
+    let is_database = matches!(error, InventoryError::Store(_));
     if tally.listed == 0 {
-        return format!("{error}; nothing was listed");
+        let what = if is_database { "stored" } else { "listed" };
+        return format!("{error}; nothing was {what}");
     }
+    let what = if is_database {
+        "the database failed"
+    } else {
+        "the list ended early"
+    };
     let holds = if dry_run {
         "what is said of them holds"
     } else {
         "they are stored"
     };
     format!(
-        "the list ended early, after {}: {error}; {holds}, and nothing was removed. Run it again",
+        "{what}, after {}: {error}; {holds}, and nothing was removed. Run it again",
         count(tally.listed, "connection")
     )
 }

@@ -42,24 +42,28 @@ pub(super) fn read_connection(
     }
 }
 
-/// Why an item of a list is no connection.
+/// Why an item of a list is no connection. Others may be one.
 #[derive(Debug)]
-pub(super) enum ItemError {
-    /// It is no JSON object: where items begin and end is not to be trusted.
-    Broken(WireError),
-    /// Others may be one. It is about this connection, as far as that can be told.
-    Unfit(Option<Uuid>, WireError),
+pub(super) struct Unfit {
+    /// The connection it is about, as far as that can be told.
+    pub(super) id: Option<Uuid>,
+    pub(super) why: WireError,
 }
 
 /// Reads an item of a list, whichever connection it is about.
-pub(super) fn read_item(body: &StorableBody) -> Result<ConnectionSnapshot, ItemError> {
-    let nobodys = |error| ItemError::Unfit(None, error);
+pub(super) fn read_item(body: &StorableBody) -> Result<ConnectionSnapshot, Unfit> {
+    let nobodys = |why| Unfit { id: None, why };
     let text = std::str::from_utf8(body.bytes())
         .map_err(|error| nobodys(WireError::Malformed(format!("not UTF-8: {error}"))))?;
     let mut fields = Fields::new(body);
-    fields.read(text, None).map_err(ItemError::Broken)?;
+    if let Err(why) = fields.read(text, None) {
+        // Of what is no JSON there are the fields before the odd one.
+        fields.sort();
+        let id = fields.take("id").ok();
+        return Err(Unfit { id, why });
+    }
     let id = fields.take("id").map_err(nobodys)?;
-    read_connection(body, id).map_err(|error| ItemError::Unfit(Some(id), error))
+    read_connection(body, id).map_err(|why| Unfit { id: Some(id), why })
 }
 
 /// Reads each layer by itself, the outer ones first, so that the first that is wrong can be named.

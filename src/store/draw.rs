@@ -80,19 +80,20 @@ impl Db {
                            LEAST(GREATEST($2::float8 * share, 1),
                                  tokens + $3::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved
                     FROM paced
+                ), judged AS MATERIALIZED (
+                    SELECT *, operator_paused_at IS NULL AND paused_for <= 0 AND saved >= 1 AS granted FROM bucket
                 ), drawn AS (
+                    -- Where the clock went back nothing is saved up until the bucket's time begins anew, token or not.
                     UPDATE feather.sync_accounts a
-                    SET tokens = b.saved - 1, tokens_at = b.at, pace_at = LEAST(a.pace_at, b.at),
-                        paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
-                                            ELSE b.at + $6 * interval '1 second' END
-                    FROM bucket b
-                    WHERE a.account = b.account AND b.operator_paused_at IS NULL
-                      AND b.paused_for <= 0 AND b.saved >= 1
-                    RETURNING a.account
+                    SET tokens = j.saved - j.granted::int, tokens_at = j.at, pace_at = LEAST(a.pace_at, j.at),
+                        paused_until = CASE WHEN a.pause_reason IS NULL OR NOT j.granted THEN a.paused_until
+                                            ELSE j.at + $6 * interval '1 second' END
+                    FROM judged j
+                    WHERE a.account = j.account AND (j.granted OR j.tokens_at > j.at)
                 )
                 SELECT at AS "at!", saved AS "saved!", rate AS "rate!", paused_for AS "paused_for!", pause_reason, operator_paused_by,
-                       EXISTS (SELECT FROM drawn) AS "granted!"
-                FROM bucket
+                       granted AS "granted!"
+                FROM judged
                 "#,
                 account.as_str(),
                 budget.burst,

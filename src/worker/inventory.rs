@@ -4,6 +4,7 @@ use crate::domain::AccountName;
 use crate::domain::AccountWord;
 use crate::domain::Budget;
 use crate::domain::ConnectionSnapshot;
+use crate::domain::Dice;
 use crate::domain::Failure;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
@@ -20,14 +21,17 @@ use crate::store::List;
 use crate::store::ListedChange;
 use crate::store::StoreError;
 use crate::store::Token;
+use crate::worker::FIRST_WAIT;
+use crate::worker::LONGEST_WAIT;
 use crate::worker::refusal::Refusals;
 use crate::worker::refusal::Step;
+use crate::worker::waits::Waits;
 use chrono::DateTime;
 use chrono::Utc;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::time::Duration;
-use std::time::Instant;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Connections written together, and their bytes: their jobs are locked meanwhile, and they are in memory.
@@ -36,6 +40,9 @@ const PART_BYTES: usize = 2 << 20;
 
 /// How long the account may keep the call waiting.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// How long the database may fail while the rest of a list waits.
+const OUTAGE: Duration = Duration::from_secs(60);
 
 /// How an account's stock is taken.
 pub struct Inventory<'a> {
@@ -176,7 +183,7 @@ impl Inventory<'_> {
         let mut parts = VecDeque::from([part]);
         while let Some(mut part) = parts.pop_front() {
             let mut refusals = Refusals::default();
-            let mut failed = 0;
+            let mut tries = Tries::new();
             while !part.is_empty() {
                 let begun = Instant::now();
                 let error = match self.db.apply_listed(list, &part).await {
@@ -188,8 +195,8 @@ impl Inventory<'_> {
                     }
                     Err(error) => error,
                 };
-                failed += 1;
-                match refusals.judge(&error, part.len(), begun.elapsed()) {
+                let took = begun.elapsed();
+                match refusals.judge(&error, part.len(), took) {
                     Step::Halve | Step::PartLargest => {
                         let rest = part.split_off(part.len() / 2);
                         parts.push_front(rest);
@@ -205,12 +212,44 @@ impl Inventory<'_> {
                         tell(Found::Unstorable(part[0].id, error.to_string()));
                         break;
                     }
-                    Step::Again if error.is_over_at_once(failed, begun.elapsed()) => {}
+                    Step::Again if tries.go_on(&error, took).await => {}
                     Step::Again => return Err(error),
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// The tries of one part. Safe to repeat: what was written is left alone by the same list.
+struct Tries {
+    waits: Waits,
+    failed: u32,
+    failing_since: Option<Instant>,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            waits: Waits::new(FIRST_WAIT, LONGEST_WAIT),
+            failed: 0,
+            failing_since: None,
+        }
+    }
+
+    /// Waits after a failed try. `false` where it has failed for too long, or no wait cures it.
+    async fn go_on(&mut self, error: &StoreError, took: Duration) -> bool {
+        self.failed += 1;
+        if error.is_over_at_once(self.failed, took) {
+            return true;
+        }
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let may_pass = error.is_passing() || matches!(error, StoreError::Other(_));
+        if !may_pass || since.elapsed() >= OUTAGE {
+            return false;
+        }
+        tokio::time::sleep(self.waits.next(&Dice::Random)).await;
+        true
     }
 }
 
@@ -325,5 +364,27 @@ impl Tally {
     /// Connections that are in the list and, for a reason that somebody has to look at, not in the tables.
     pub fn missed(&self) -> u64 {
         self.unfit + self.unstorable + self.other_account
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_is_tried_again_for_a_minute_and_not_at_all_where_no_wait_helps() {
+        let passing = StoreError::Unavailable("why".into());
+        let mut tries = Tries::new();
+        let began = Instant::now();
+        let mut failed = 1;
+        while tries.go_on(&passing, Duration::ZERO).await {
+            failed += 1;
+        }
+        let took = began.elapsed();
+        assert!((OUTAGE..=OUTAGE + LONGEST_WAIT).contains(&took), "{took:?}");
+        assert!((12..60).contains(&failed), "{failed} tries");
+
+        let lasting = StoreError::Privilege("why".into());
+        assert!(!Tries::new().go_on(&lasting, Duration::ZERO).await);
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 /// simulator is to be thought about here, and listed below.
 fn rate(fault: &Fault) -> f64 {
     match fault {
-        Fault::None => 0.0,
+        // A short one can only be a list, and nobody asks for lists here.
+        Fault::None | Fault::ShortList { .. } => 0.0,
         // One call ends the job.
         Fault::NotFound | Fault::Json422 | Fault::Unstorable | Fault::ToolsFailed => 0.05,
         Fault::Status(status) => match status.code {

@@ -142,6 +142,50 @@ fn a_list_that_breaks_off_fails_the_command_and_what_came_is_stored() {
     }
 }
 
+/// From now on these writes of connections fail like this; the first is 1.
+fn trip(db: &Database, which: &str, code: &str) {
+    db.run(&format!(
+        "CREATE SEQUENCE public.trips; GRANT ALL ON SEQUENCE public.trips TO PUBLIC;
+         CREATE FUNCTION public.trip() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF nextval('public.trips') {which} THEN RAISE EXCEPTION 'tripped' USING ERRCODE = '{code}'; END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER trip BEFORE INSERT ON feather.integration_connections EXECUTE FUNCTION public.trip()"
+    ));
+}
+
+#[test]
+fn a_database_that_fails_for_a_while_costs_no_list() {
+    for code in ["57P01", "57014", "XX000"] {
+        let (db, api) = (Database::migrated(), Api::new("connections = 1"));
+        trip(&db, "<= 3", code);
+        let out = api.backfill(&db, &[]).done();
+        assert!(
+            out.starts_with("1 connection listed: 1 new"),
+            "{code}: {out}"
+        );
+        assert_eq!(db.value("SELECT last_value FROM public.trips"), "4");
+    }
+}
+
+#[test]
+fn where_the_database_is_what_fails_the_list_is_not_blamed() {
+    for (which, expected) in [
+        ("> 0", "feather_worker; nothing was stored"),
+        (
+            "> 1",
+            "the database failed, after 100 connections: tripped; grant the user the role feather_worker; they are stored",
+        ),
+    ] {
+        let (db, api) = (Database::migrated(), Api::new("connections = 150"));
+        trip(&db, which, "42501");
+        let error = api.backfill(&db, &[]).failed(1);
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("list"), "{error}");
+    }
+}
+
 #[test]
 fn what_is_no_connection_is_named_and_fails_the_command_at_its_end() {
     let spoilt =

@@ -14,10 +14,11 @@ use crate::feather::error_response::EXCERPT_BYTES;
 use crate::feather::items::Cutter;
 use crate::feather::items::Item;
 use crate::feather::wire;
-use crate::feather::wire::ItemError;
+use crate::feather::wire::Unfit;
 use reqwest::Response;
 use reqwest::header::HeaderValue;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const PATH: &str = "/v1/integrations/connections";
 
@@ -59,14 +60,15 @@ impl ApiClient {
             .get(url)
             .header("x-api-key", key.clone())
             .timeout(LONGEST);
-        let response = self.while_it_moves(request.send()).await?;
+        let deadline = Instant::now() + self.settings.request_timeout;
+        let response = self.by(deadline, request.send()).await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let request_id = request_id(&headers, &self.redactor);
         if !is_success(status) {
             let body = read_some(response, ERROR_BODY_BYTES);
-            // The status stands, however its body ends.
-            let body = tokio::time::timeout(self.settings.request_timeout, body).await;
+            // The status stands, however its body ends. Later than a call may take the next probe goes out.
+            let body = tokio::time::timeout_at(deadline, body).await;
             return Err(Failure {
                 upstream_request_id: request_id,
                 ..error_response::describe(
@@ -90,14 +92,15 @@ impl ApiClient {
     }
 
     /// Waits for the answer's head or its next piece.
-    async fn while_it_moves<T>(
+    async fn by<T>(
         &self,
+        deadline: Instant,
         wait: impl Future<Output = Result<T, reqwest::Error>>,
     ) -> Result<T, Failure> {
-        let timeout = self.settings.request_timeout;
-        match tokio::time::timeout(timeout, wait).await {
+        match tokio::time::timeout_at(deadline, wait).await {
             Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => {
+                let timeout = self.settings.request_timeout;
                 let why = format!("nothing came for {timeout:?} (api.request_timeout)");
                 Err(Failure::new(ErrorClass::Timeout, why))
             }
@@ -115,7 +118,7 @@ impl Listing<'_> {
             Ok(None) => Ok(None),
             Ok(Some(item)) => {
                 self.items += 1;
-                self.read(item).map(Some)
+                Ok(Some(self.read(item)))
             }
             Err(failure) => Err(self.described(failure)),
         }
@@ -132,7 +135,8 @@ impl Listing<'_> {
             if item.is_some() {
                 return Ok(item);
             }
-            match self.client.while_it_moves(self.response.chunk()).await? {
+            let deadline = Instant::now() + self.client.settings.request_timeout;
+            match self.client.by(deadline, self.response.chunk()).await? {
                 Some(piece) => {
                     self.piece.clear();
                     self.piece.extend_from_slice(&piece);
@@ -147,15 +151,15 @@ impl Listing<'_> {
         }
     }
 
-    fn read(&self, item: Item) -> Result<Listed, Failure> {
+    fn read(&self, item: Item) -> Listed {
         let number = self.items;
         let bytes = match item {
             Item::Whole(bytes) => bytes,
             Item::TooLarge => {
                 let limit = self.client.settings.max_body_bytes;
-                return Ok(Listed::Unfit(format!(
+                return Listed::Unfit(format!(
                     "item {number} is larger than api.max_body_bytes ({limit}); raise it if such connections are real"
-                )));
+                ));
             }
         };
         let body = StorableBody::new(bytes);
@@ -163,23 +167,13 @@ impl Listing<'_> {
             Ok(key) => body.without(key),
             Err(_) => body,
         };
-        let words = |error: wire::WireError, whose: String| {
-            let error = error.to_string();
-            let error = self
-                .client
-                .redactor
-                .excerpt(error.as_bytes(), EXCERPT_BYTES);
-            format!("item {number}{whose}: {error}")
-        };
         match wire::read_item(&body) {
-            Ok(snapshot) => Ok(Listed::Connection(Box::new(snapshot))),
-            Err(ItemError::Unfit(id, error)) => {
+            Ok(snapshot) => Listed::Connection(Box::new(snapshot)),
+            Err(Unfit { id, why }) => {
                 let whose = id.map_or_else(String::new, |id| format!(", {id}"));
-                Ok(Listed::Unfit(words(error, whose)))
-            }
-            Err(ItemError::Broken(error)) => {
-                let why = words(error, String::new());
-                Err(self.described(self.client.protocol(&why, body.received())))
+                let why = why.to_string();
+                let why = self.client.redactor.excerpt(why.as_bytes(), EXCERPT_BYTES);
+                Listed::Unfit(format!("item {number}{whose}: {why}"))
             }
         }
     }

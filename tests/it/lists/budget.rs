@@ -28,6 +28,19 @@ async fn a_list_draws_one_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_clock_went_back_keeps_no_list_waiting() {
+    let world = World::new().await;
+    backfill(&world).await;
+    world
+        .execute(
+            "UPDATE feather.sync_accounts SET tokens = 0.2, tokens_at = now() + interval '1 hour'",
+        )
+        .await;
+    let again = tokio::time::timeout(std::time::Duration::from_secs(20), backfill(&world));
+    assert!(again.await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_an_operator_has_paused_is_not_asked() {
     let world = World::new().await;
     world.db().pause("default", "somebody@here").await.unwrap();

@@ -179,28 +179,88 @@ async fn an_item_that_is_no_connection_is_named_and_does_not_stop_the_others() {
     assert_eq!(keyed.warnings[0].field, "nickname");
 }
 
-#[tokio::test]
-async fn where_an_item_is_broken_the_list_ends() {
+/// The client of an API that answers its one call like this, piece by piece, and then keeps silent.
+async fn client_of_answer(pieces: Vec<(Duration, String)>, request_timeout: Duration) -> ApiClient {
+    crate::feather::install_tls();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    crate::feather::install_tls();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 4096];
         let _ = stream.read(&mut head).await.unwrap();
-        let good = answer(Uuid::from_u128(1), 10);
-        let body = format!(r#"[{good},{{"id":"a"b,"{{":"}}"}},{good}]"#);
-        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        for (wait, piece) in pieces {
+            tokio::time::sleep(wait).await;
+            stream.write_all(piece.as_bytes()).await.unwrap();
+        }
+        let _ = stream.read(&mut head).await;
     });
-    let read = read(&client_of(url, LONG, LIMIT)).await;
-    assert_eq!(read.connections.len(), 1);
-    let failure = read.failure.unwrap();
-    assert_eq!(failure.class, ErrorClass::Protocol);
-    assert!(
-        failure.message.starts_with("item 2: "),
-        "{}",
-        failure.message
-    );
-    assert_eq!(failure.http_status, Some(200));
+    client_of(url, request_timeout, LIMIT)
+}
+
+async fn read_items(items: &[String]) -> Read {
+    let body = format!("[{}]", items.join(","));
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+    read(&client_of_answer(vec![(Duration::ZERO, answer)], LONG).await).await
+}
+
+#[tokio::test]
+async fn an_item_that_is_no_json_is_named_and_does_not_stop_the_others() {
+    let [first, second, third] = [1, 2, 3].map(Uuid::from_u128);
+    for odd in [
+        r#""note":NaN"#,
+        "\"note\":\"a\tb\"",
+        r#""note":01"#,
+        r#""note":"\x""#,
+        r#""note":"a"b,"{":"}""#,
+        r#""note":[}"#,
+    ] {
+        let whole = answer(second, 10);
+        let named = whole.replacen("\"organization_id\"", &format!("{odd},\"x\""), 1);
+        let nameless = whole.replacen('{', &format!("{{{odd},"), 1);
+        let items = [answer(first, 10), named, nameless, answer(third, 10)];
+        let read = read_items(&items).await;
+        assert!(read.failure.is_none(), "{odd}: {:?}", read.failure);
+        let ids: Vec<_> = read.connections.iter().map(|one| one.id).collect();
+        assert_eq!(ids, [first, third], "{odd}");
+        let [named, nameless] = &read.unfit[..] else {
+            panic!("{odd}: {:?}", read.unfit);
+        };
+        let expected = format!("item 2, {second}: the body is not what the API promises: ");
+        assert!(named.starts_with(&expected), "{odd}: {named}");
+        assert!(nameless.starts_with("item 3: "), "{odd}: {nameless}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_end_of_an_item_cannot_be_told_the_list_ends() {
+    let good = || answer(Uuid::from_u128(1), 10);
+    for (odd, why) in [
+        (r#"{"id":"a"b"}"#, "the list stops before its end"),
+        (r#"{"id":[1}"#, "the list stops before its end"),
+        (r#"{"id":1]}"#, "a comma or `]` is to follow an item"),
+    ] {
+        let read = read_items(&[good(), odd.to_owned(), good()]).await;
+        assert_eq!(read.connections.len(), 1, "{odd}");
+        let failure = read.failure.expect(odd);
+        assert_eq!(failure.class, ErrorClass::Protocol, "{odd}");
+        assert!(
+            failure.message.starts_with(why),
+            "{odd}: {}",
+            failure.message
+        );
+        assert_eq!(failure.http_status, Some(200), "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_never_ends_takes_no_longer_than_a_call_may() {
+    let timeout = Duration::from_secs(2);
+    let head = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 99\r\n\r\n{".to_owned();
+    let client = client_of_answer(vec![(timeout * 3 / 4, head)], timeout).await;
+    let began = Instant::now();
+    let failure = read(&client).await.failure.unwrap();
+    assert_eq!(failure.class, ErrorClass::Auth);
+    let took = began.elapsed();
+    assert!(took < timeout * 5 / 4, "{took:?}");
 }
