@@ -26,8 +26,8 @@ COMMENT ON COLUMN feather.sync_reconciles.lease_token IS 'Fencing token of the t
 COMMENT ON COLUMN feather.sync_reconciles.lease_until IS 'When another replica may take over, unless the turn is prolonged.';
 COMMENT ON COLUMN feather.sync_reconciles.started_at IS 'When the last turn was taken.';
 COMMENT ON COLUMN feather.sync_reconciles.finished_at IS 'When the last one ended.';
-COMMENT ON COLUMN feather.sync_reconciles.outcome IS 'done, short (a list of less than half of what is held: nothing was asked after) or failed.';
+COMMENT ON COLUMN feather.sync_reconciles.outcome IS 'done, short (more than half of what is held was not listed: nothing was asked after) or failed.';
 COMMENT ON COLUMN feather.sync_reconciles.error IS 'Why it failed.';
-COMMENT ON COLUMN feather.sync_reconciles.held IS 'Connections that the tables held from the account before it.';
+COMMENT ON COLUMN feather.sync_reconciles.held IS 'Connections that the tables held from the account before it, and still hold.';
 COMMENT ON COLUMN feather.sync_reconciles.listed IS 'Connections in the list.';
-COMMENT ON COLUMN feather.sync_reconciles.absent IS 'Held ones that were not in the list, and are asked after one by one.';
+COMMENT ON COLUMN feather.sync_reconciles.absent IS 'Held ones that were not in the list; asked after one by one, if done.';

@@ -162,7 +162,7 @@ impl Metrics {
             ),
             reconciles: register!(
                 "reconciles",
-                "Comparisons of the API's list with the tables; short: less than half of what is held was listed",
+                "Comparisons of the API's list with the tables; short: more than half of what is held was not listed",
                 Family::default()
             ),
             leases_lost: register!(

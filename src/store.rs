@@ -81,6 +81,7 @@ pub use migrate::SchemaState;
 pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
+pub use reconcile::Held;
 pub use reconcile::Reconciled;
 pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;

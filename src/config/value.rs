@@ -75,11 +75,11 @@ pub(super) fn duration_within(
     Ok(duration)
 }
 
-/// A duration above zero, or "off".
+/// A minute or more, since it costs a long call, or "off".
 pub(super) fn interval(raw: &Raw) -> Result<Option<Duration>, String> {
     match raw {
         Raw::Text(text) if text.trim() == OFF => Ok(None),
-        raw => duration(raw, Duration::from_millis(1))
+        raw => duration(raw, Duration::from_secs(60))
             .map(Some)
             .map_err(|why| format!("{why}; or \"off\"")),
     }

@@ -110,3 +110,10 @@ pub struct Job {
     /// This is the single call that tests whether a paused account works again.
     pub probe: bool,
 }
+
+impl Job {
+    /// Whether no request asked for it: a list has it polled, and it is wanted since that was asked for.
+    pub fn is_only_looked_after(&self) -> bool {
+        self.phase == Phase::Settle && self.finalize_started_at == self.wanted_at
+    }
+}

@@ -269,6 +269,8 @@ fn judge_answer(
                 ),
             )),
         ),
+        // Nobody asked for a finalize.
+        Settling::NotActive if job.is_only_looked_after() => (Outcome::Synced, Next::Done, None),
         Settling::NotActive => {
             let failure = Failure::new(
                 ErrorClass::NotActive,

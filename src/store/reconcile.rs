@@ -7,11 +7,28 @@ use crate::store::connection::within;
 use crate::store::error::StoreError;
 use chrono::DateTime;
 use chrono::Utc;
+use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Connections that are looked at by one statement.
 const PAGE: i64 = 1_000;
+
+/// Connections of one organisation that are held from an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// All that were held before the list.
+    pub all: u64,
+    /// Those that the list lacks.
+    pub absent: u64,
+}
+
+impl Held {
+    /// Whether so many are absent that the list is no proof against any.
+    pub fn is_mostly_absent(&self) -> bool {
+        self.absent > self.all / 2
+    }
+}
 
 /// What came of a turn.
 #[derive(Clone, Debug)]
@@ -30,7 +47,8 @@ pub struct Reconciled<'a> {
 
 impl Db {
     /// Takes the account's turn, if it is due and nobody else's; then nobody takes it until the lease has run out. The
-    /// first one ever is due after `first`. Returns the turn's token.
+    /// first one ever is due after `first`. What is due or leased for longer than anybody sets it, was set before the
+    /// database's clock went back. Returns the turn's token.
     ///
     /// # Errors
     /// When the database fails; a turn that was taken then is over with its lease.
@@ -39,6 +57,7 @@ impl Db {
         account: &AccountName,
         worker: &str,
         first: Duration,
+        longest: Duration,
         lease: Duration,
     ) -> Result<Option<Uuid>, StoreError> {
         let mut session = self.session().await?;
@@ -51,13 +70,15 @@ impl Db {
             UPDATE feather.sync_reconciles
             SET worker = $2, lease_token = gen_random_uuid(), lease_until = clock_timestamp() + $4 * interval '1 second',
                 started_at = clock_timestamp()
-            WHERE account = $1 AND due_at <= now() AND (lease_until IS NULL OR lease_until < clock_timestamp())
+            WHERE account = $1 AND due_at NOT BETWEEN now() AND now() + $5 * interval '1 second'
+              AND (lease_until BETWEEN clock_timestamp() AND clock_timestamp() + $4 * interval '1 second') IS NOT TRUE
             RETURNING lease_token AS "token!"
             "#,
             account.as_str(),
             worker,
             first.as_secs_f64(),
-            lease.as_secs_f64()
+            lease.as_secs_f64(),
+            longest.as_secs_f64()
         );
         let result = within(async { Ok(query.fetch_optional(&mut *session).await?) }).await;
         session.settle(result)
@@ -135,23 +156,51 @@ impl Db {
         session.settle(result).map(|_| ())
     }
 
-    /// How many connections are held from the account, and not as removed.
+    /// Looks which of the connections that are held from the account a list lacks, which was complete and asked for at
+    /// that time: they were neither in it nor checked since. By organisation; what the list has brought is not counted.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn held(&self, account: &AccountName) -> Result<u64, StoreError> {
-        let mut session = self.session().await?;
-        let query = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "held!" FROM feather.integration_connections
-               WHERE _account = $1 AND _removed_at IS NULL"#,
-            account.as_str()
-        );
-        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
-        session.settle(result).map(i64::unsigned_abs)
+    pub async fn look_for_absent(
+        &self,
+        account: &AccountName,
+        listed_at: DateTime<Utc>,
+    ) -> Result<HashMap<Uuid, Held>, StoreError> {
+        let (mut held, mut behind) = (HashMap::<_, Held>::new(), Uuid::nil());
+        loop {
+            let mut session = self.session().await?;
+            let query = sqlx::query!(
+                r#"
+                WITH page AS MATERIALIZED (
+                    SELECT id, organization_id, _account = $1 AND _removed_at IS NULL AND _first_seen_at < $2 AS held,
+                           _synced_at < $2 AS unseen
+                    FROM feather.integration_connections WHERE id > $3 ORDER BY id LIMIT $4
+                )
+                SELECT organization_id, count(*) FILTER (WHERE held) AS "held!",
+                       count(*) FILTER (WHERE held AND unseen) AS "absent!",
+                       (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS "last!"
+                FROM page GROUP BY organization_id
+                "#,
+                account.as_str(),
+                listed_at,
+                behind,
+                PAGE
+            );
+            let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+            let page = session.settle(result)?;
+            let Some(last) = page.last().map(|row| row.last) else {
+                return Ok(held);
+            };
+            behind = last;
+            for row in page {
+                let sum = held.entry(row.organization_id).or_default();
+                sum.all += row.held.unsigned_abs();
+                sum.absent += row.absent.unsigned_abs();
+            }
+        }
     }
 
-    /// Has every connection asked after that is held from the account and was neither in the list, which was complete and
-    /// asked for at that time, nor checked since. Only its own 404 removes it. Polls are made behind all fresh work.
+    /// Has every connection asked after that is absent. Only its own 404 removes it. Polls are made behind all fresh work.
     /// Returns how many there are.
     ///
     /// # Errors
@@ -162,48 +211,51 @@ impl Db {
         listed_at: DateTime<Utc>,
         deadline: Duration,
     ) -> Result<u64, StoreError> {
-        let mut session = self.session().await?;
-        let result = within(async {
-            let (mut absent, mut behind) = (0, Uuid::nil());
-            loop {
-                let page = sqlx::query!(
-                    r#"
-                    WITH page AS MATERIALIZED (
-                        SELECT id, _account = $1 AND _removed_at IS NULL AND _synced_at < $2 AS absent
-                        FROM feather.integration_connections WHERE id > $3 ORDER BY id LIMIT $4
-                    ), asked AS (
-                        -- What has a job or a request will be heard of in any case.
-                        INSERT INTO feather.sync_jobs
-                            (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at, settle_deadline)
-                        SELECT p.id, $1, 'settle', $5, now(), $2, $2, now() + $6 * interval '1 second'
-                        FROM page p
-                        WHERE p.absent
-                          AND p.id NOT IN (SELECT r.connection_id FROM feather.sync_requests r
-                                           WHERE r.connection_id = ANY (ARRAY(SELECT id FROM page WHERE absent)))
-                        ORDER BY p.id
-                        ON CONFLICT (connection_id) DO NOTHING
-                    )
-                    SELECT count(*) FILTER (WHERE absent) AS "absent!", count(*) AS "all!",
-                           (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last
-                    FROM page
-                    "#,
-                    account.as_str(),
-                    listed_at,
-                    behind,
-                    PAGE,
-                    PRIORITY,
-                    deadline.as_secs_f64()
+        let (mut absent, mut behind) = (0, Uuid::nil());
+        loop {
+            let mut session = self.session().await?;
+            let query = sqlx::query!(
+                r#"
+                WITH page AS MATERIALIZED (
+                    SELECT id, _account = $1 AND _removed_at IS NULL AND _first_seen_at < $2 AND _synced_at < $2 AS absent
+                    FROM feather.integration_connections WHERE id > $3 ORDER BY id LIMIT $4
+                ), asked AS (
+                    -- What waits for its turn or has a request will be heard of in any case.
+                    INSERT INTO feather.sync_jobs AS j
+                        (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at, settle_deadline)
+                    SELECT p.id, $1, 'settle', $5, now(), $2, $2, now() + $6 * interval '1 second'
+                    FROM page p
+                    WHERE p.absent
+                      AND p.id NOT IN (SELECT r.connection_id FROM feather.sync_requests r
+                                       WHERE r.connection_id = ANY (ARRAY(SELECT id FROM page WHERE absent)))
+                    ORDER BY p.id
+                    -- Nor is a dead one heard of: had its account been told of a 404 last, the connection were removed.
+                    ON CONFLICT (connection_id) DO UPDATE
+                    SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
+                        priority = excluded.priority, run_at = excluded.run_at, not_before = NULL,
+                        wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
+                        settle_deadline = excluded.settle_deadline, settle_polls = 0, seen_fingerprint = NULL,
+                        seen_at = NULL, attempt = 0, malformed = 0
+                    WHERE j.state = 'dead'
                 )
-                .fetch_one(&mut *session)
-                .await?;
-                absent += page.absent.unsigned_abs();
-                match page.last {
-                    Some(last) if page.all == PAGE => behind = last,
-                    _ => return Ok(absent),
-                }
-            }
-        })
-        .await;
-        session.settle(result)
+                SELECT count(*) FILTER (WHERE absent) AS "absent!",
+                       (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last
+                FROM page
+                "#,
+                account.as_str(),
+                listed_at,
+                behind,
+                PAGE,
+                PRIORITY,
+                deadline.as_secs_f64()
+            );
+            let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+            let page = session.settle(result)?;
+            absent += page.absent.unsigned_abs();
+            let Some(last) = page.last else {
+                return Ok(absent);
+            };
+            behind = last;
+        }
     }
 }

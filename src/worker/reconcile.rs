@@ -1,13 +1,16 @@
 //! Keeps the tables true: now and then the API's list of each account is compared with them, by one replica at a time.
 
 use crate::metrics::OfChange;
+use crate::metrics::OfKind;
 use crate::metrics::OfReconcile;
 use crate::metrics::OfRequest;
+use crate::store::Held;
 use crate::store::Reconciled;
 use crate::store::StoreError;
 use crate::worker::Account;
 use crate::worker::Inventory;
 use crate::worker::InventoryError;
+use crate::worker::Outage;
 use crate::worker::Tally;
 use crate::worker::Worker;
 use chrono::DateTime;
@@ -18,7 +21,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const WHAT: &str = "reconcile";
 /// A turn is another replica's when it has not been prolonged for so long.
 const LEASE: Duration = Duration::from_secs(45);
 const PROLONG_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(60);
 /// One that failed is repeated sooner than the interval, where that is long.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
+/// Parts of the interval, so that accounts do not stay in step.
+const EARLIEST: f64 = 0.9;
+const LATEST: f64 = 1.1;
 /// One that the account did not let begin, after this.
 const PUT_OFF: Duration = Duration::from_secs(60);
 
@@ -36,18 +41,44 @@ impl Worker {
         let Some(interval) = self.settings.reconcile else {
             return stop.cancelled().await;
         };
-        let each = self.accounts.iter().map(|account| async {
-            while !stop.is_cancelled() {
-                match self.reconcile_if_due(account, interval, &stop).await {
-                    Ok(()) => self.note_success(WHAT),
-                    Err(error) => self.note_trouble(WHAT, &error),
-                }
-                let pause = LOOK_EVERY.min(interval / 4);
-                let pause = pause.mul_f64(0.75 + 0.25 * self.dice.roll());
-                stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-            }
-        });
+        let each = self
+            .accounts
+            .iter()
+            .map(|account| self.reconcile_account_until(account, interval, &stop));
         join_all(each).await;
+    }
+
+    /// What fails here keeps no job from being done, and so the process as ready as it is.
+    async fn reconcile_account_until(
+        &self,
+        account: &Account,
+        interval: Duration,
+        stop: &CancellationToken,
+    ) {
+        let mut outage = Outage::default();
+        while !stop.is_cancelled() {
+            // Where the database is away, that is told.
+            if self.lock_progress().trouble.is_empty() {
+                let result = self.reconcile_if_due(account, interval, stop).await;
+                let now = self.clock.now();
+                if let Err(error) = result {
+                    self.count_error(&error);
+                    if outage.goes_on(error.kind(), now) {
+                        tracing::warn!(account = %account.name, %error, "cannot reconcile; trying again");
+                    }
+                } else if outage.is_over(now).is_some() {
+                    tracing::info!(account = %account.name, "can reconcile again");
+                }
+            }
+            let pause = LOOK_EVERY.min(interval / 4);
+            let pause = pause.mul_f64(0.75 + 0.25 * self.dice.roll());
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+    }
+
+    fn count_error(&self, error: &StoreError) {
+        let kind = error.kind();
+        self.metrics.db_errors.get_or_create(&OfKind { kind }).inc();
     }
 
     async fn reconcile_if_due(
@@ -60,13 +91,19 @@ impl Worker {
         let first = FIRST.min(interval).mul_f64(self.dice.roll());
         let turn = self
             .db
-            .begin_reconcile(name, &self.settings.name, first, LEASE)
+            .begin_reconcile(
+                name,
+                &self.settings.name,
+                first,
+                interval.mul_f64(LATEST),
+                LEASE,
+            )
             .await?;
         let Some(turn) = turn else {
             return Ok(());
         };
         tokio::select! {
-            result = self.reconcile(account, turn, interval) => result,
+            result = self.take_turn(account, turn, interval) => result,
             () = self.lose(account, turn) => {
                 tracing::warn!(account = %name, "another replica has taken over the comparison with the API's list");
                 Ok(())
@@ -86,15 +123,54 @@ impl Worker {
         }
     }
 
-    async fn reconcile(
+    /// Compares, and ends the turn whatever comes of it.
+    async fn take_turn(
         &self,
         account: &Account,
         turn: Uuid,
         interval: Duration,
     ) -> Result<(), StoreError> {
-        let name = &account.name;
-        let held = self.db.held(name).await?;
         let mut tally = Tally::default();
+        let mut held = Held::default();
+        let end = self.compare(account, &mut tally, &mut held).await;
+        let error = end.as_ref().err().map(ToString::to_string);
+        let came = Reconciled {
+            outcome: end.as_ref().unwrap_or(&"failed"),
+            error: error.as_deref(),
+            held: held.all,
+            listed: tally.listed,
+            absent: held.absent,
+        };
+        let next = match &end {
+            // What keeps it from being asked is told elsewhere, and is no failure of the list.
+            Err(
+                InventoryError::PausedByOperator { .. }
+                | InventoryError::Paused { .. }
+                | InventoryError::NoBudget { .. },
+            ) => interval.min(PUT_OFF),
+            Ok(_) | Err(InventoryError::Api(_) | InventoryError::Store(_)) => {
+                if let Err(InventoryError::Store(error)) = &end {
+                    self.count_error(error);
+                }
+                self.tell(account, &came, &tally);
+                self.count(account, came.outcome, &tally);
+                end.map_or(interval.min(AGAIN), |_| interval)
+            }
+        };
+        let next = next.mul_f64(EARLIEST + (LATEST - EARLIEST) * self.dice.roll());
+        self.db
+            .end_reconcile(&account.name, turn, next, &came)
+            .await
+    }
+
+    /// Compares the tables with the list, and has asked after what that lacks. Returns the outcome.
+    async fn compare(
+        &self,
+        account: &Account,
+        tally: &mut Tally,
+        held: &mut Held,
+    ) -> Result<&'static str, InventoryError> {
+        let name = &account.name;
         let inventory = Inventory {
             db: &self.db,
             client: &account.client,
@@ -107,40 +183,22 @@ impl Worker {
         };
         // It may be the probe of a paused account.
         account.refresh_key();
-        let end = inventory.take(|found| tally.count(&found)).await;
-        // Whatever shortened the list, an outage say or another organisation's key, is no proof that all those are gone.
-        let is_short = tally.listed < held.div_ceil(2);
-        let (outcome, absent, error) = match &end {
-            Ok(_) if is_short => ("short", 0, None),
-            Ok(listed_at) => {
-                let deadline = self.settings.settle.deadline;
-                let absent = self.db.ask_after_absent(name, *listed_at, deadline).await?;
-                ("done", absent, None)
-            }
-            Err(error) => ("failed", 0, Some(error.to_string())),
-        };
-        let came = Reconciled {
-            outcome,
-            error: error.as_deref(),
-            held,
-            listed: tally.listed,
-            absent,
-        };
-        let next = match &end {
-            // What keeps it from being asked is told elsewhere, and is no failure of the list.
-            Err(
-                InventoryError::PausedByOperator { .. }
-                | InventoryError::Paused { .. }
-                | InventoryError::NoBudget { .. },
-            ) => interval.min(PUT_OFF),
-            Ok(_) | Err(InventoryError::Api(_) | InventoryError::Store(_)) => {
-                self.tell(account, &came, &tally);
-                self.count(account, &end, outcome, &tally);
-                end.map_or(interval.min(AGAIN), |_| interval)
-            }
-        };
-        let next = next.mul_f64(0.9 + 0.2 * self.dice.roll());
-        self.db.end_reconcile(name, turn, next, &came).await
+        let listed = inventory.take(|found| tally.count(&found)).await;
+        self.count_call(account, &listed);
+        let listed_at = listed?;
+        let by_organization = self.db.look_for_absent(name, listed_at).await?;
+        for one in by_organization.values() {
+            held.all += one.all;
+            held.absent += one.absent;
+        }
+        // Whatever shortened the list, an outage say, is no proof that all those are gone. Nor is another organisation's
+        // key, which lists as many of its own, and has them held the next time.
+        if by_organization.values().any(Held::is_mostly_absent) {
+            return Ok("short");
+        }
+        let deadline = self.settings.settle.deadline;
+        self.db.ask_after_absent(name, listed_at, deadline).await?;
+        Ok("done")
     }
 
     fn tell(&self, account: &Account, came: &Reconciled<'_>, tally: &Tally) {
@@ -156,14 +214,15 @@ impl Worker {
                 account,
                 listed,
                 error,
-                "the API's list could not be read to its end; nothing is removed"
+                "the API's list was not compared to its end; nothing is removed"
             );
         } else if came.outcome == "short" {
             tracing::error!(
                 account,
                 held,
                 listed,
-                "the API lists less than half of the connections that are held; nothing is removed"
+                absent,
+                "the API's list lacks more than half of the connections that are held; nothing is removed"
             );
         } else {
             tracing::info!(
@@ -189,37 +248,32 @@ impl Worker {
         }
     }
 
-    fn count(
-        &self,
-        account: &Account,
-        end: &Result<DateTime<Utc>, InventoryError>,
-        outcome: &'static str,
-        tally: &Tally,
-    ) {
+    fn count_call(&self, account: &Account, listed: &Result<DateTime<Utc>, InventoryError>) {
+        let status = match listed {
+            Ok(_) => "200".to_owned(),
+            Err(InventoryError::Api(failure)) => {
+                let status = failure.http_status.map(|status| status.to_string());
+                status.unwrap_or_else(|| "error".to_owned())
+            }
+            // There was no call, or what came of it was not the trouble.
+            Err(_) => return,
+        };
+        account.note_sent(self.clock.now());
+        let request = OfRequest {
+            account: account.name.to_string(),
+            kind: "list",
+            status,
+        };
+        self.metrics.api_requests.get_or_create(&request).inc();
+    }
+
+    fn count(&self, account: &Account, outcome: &'static str, tally: &Tally) {
         let name = || account.name.to_string();
         let counter = OfReconcile {
             account: name(),
             outcome,
         };
         self.metrics.reconciles.get_or_create(&counter).inc();
-        let status = match end {
-            Ok(_) => Some("200".to_owned()),
-            Err(InventoryError::Api(failure)) => {
-                let status = failure.http_status.map(|status| status.to_string());
-                Some(status.unwrap_or_else(|| "error".to_owned()))
-            }
-            // There was no call, or what came of it was not the trouble.
-            Err(_) => None,
-        };
-        if let Some(status) = status {
-            account.note_sent(self.clock.now());
-            let request = OfRequest {
-                account: name(),
-                kind: "list",
-                status,
-            };
-            self.metrics.api_requests.get_or_create(&request).inc();
-        }
         for (change, number) in [
             ("added", tally.tools_added),
             ("changed", tally.tools_changed),

@@ -5,6 +5,10 @@ use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::On;
 use feather_sync::sim::Scenario;
+use std::time::Duration;
+
+mod absent;
+mod turns;
 
 const TURNS: &str = "SELECT count(*) FROM feather.sync_reconciles WHERE finished_at IS NOT NULL";
 
@@ -15,8 +19,18 @@ async fn reconciling(connections: u64) -> World {
         ..Scenario::default()
     })
     .await;
-    world.set("FEATHER_SYNC__RECONCILE__INTERVAL", "300ms");
+    world.reconcile_every(Duration::from_millis(300));
     world
+}
+
+/// A turn is due now.
+async fn make_due(world: &World) {
+    world
+        .execute(
+            "INSERT INTO feather.sync_reconciles (account, due_at) VALUES ('default', now())
+             ON CONFLICT (account) DO UPDATE SET due_at = excluded.due_at",
+        )
+        .await;
 }
 
 fn lists_fail(world: &World, fault: Fault) {
@@ -173,10 +187,8 @@ async fn a_comparison_that_finds_nothing_writes_nothing_but_sync_times() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_replicas_one_at_a_time_compares() {
     let mut world = reconciling(5).await;
-    world.set("FEATHER_SYNC__RECONCILE__INTERVAL", "1h");
-    world
-        .execute("INSERT INTO feather.sync_reconciles (account, due_at) VALUES ('default', now())")
-        .await;
+    world.reconcile_every(Duration::from_secs(3_600));
+    make_due(&world).await;
     let replicas = [world.start(), world.start(), world.start()];
     world.until(&format!("({TURNS}) = 1")).await;
     assert_eq!(outcome(&world).await, "done");

@@ -41,6 +41,7 @@ pub(crate) struct World {
     pub(crate) sim: Sim,
     env: BTreeMap<String, String>,
     url: String,
+    reconcile: Option<Duration>,
     broken: bool,
 }
 
@@ -157,6 +158,7 @@ impl World {
             sim,
             env: env.into(),
             url: url.to_owned(),
+            reconcile: None,
             broken: false,
         }
     }
@@ -185,7 +187,14 @@ impl World {
 
     pub(crate) fn config(&self) -> Config {
         let env: Env = self.env.clone().into_iter().collect();
-        Config::load(None, &env).unwrap()
+        let mut config = Config::load(None, &env).unwrap();
+        config.reconcile.interval = self.reconcile;
+        config
+    }
+
+    /// Sets `reconcile.interval`, which may be shorter than operators may have it.
+    pub(crate) fn reconcile_every(&mut self, interval: Duration) {
+        self.reconcile = Some(interval);
     }
 
     pub(crate) async fn enqueue(&self, ids: &[Uuid]) {

@@ -130,6 +130,7 @@ fn rules_between_keys_name_both_places() {
         "[api]\nmax_body_bytes = 1023",
         "[admin]\nlisten = '0.0.0.0:9464'",
         "[admin]\nlisten = '[::]:9464'",
+        "[reconcile]\ninterval = '59s'",
         "[log]\nfilter = 'inof'",
     ] {
         let error = load_file(broken).expect_err(broken);
@@ -141,10 +142,10 @@ fn rules_between_keys_name_both_places() {
 fn small_values_are_fine() {
     let small = "[api]\nrequest_timeout = '300ms'\nconnect_timeout = '300ms'\n[worker]\nlease = '1s'\nshutdown_grace = '0s'\n\
                  poll_interval = '10ms'\nconcurrency = 1\nbatch_size = 1\n[retry]\ninitial = '1ms'\nmax = '1ms'\nmultiplier = 1\n\
-                 max_attempts = 1\nmax_server_delay = '0s'\n[settle]\ndeadline = '10ms'\n[reconcile]\ninterval = '1s'\n\
+                 max_attempts = 1\nmax_server_delay = '0s'\n[settle]\ndeadline = '10ms'\n[reconcile]\ninterval = '1m'\n\
                  [admin]\nlisten = '127.0.0.1:0'\n[accounts.a]\nrequests_per_minute = 1\nmax_in_flight = 1";
     let config = load_file(small).unwrap();
-    assert_eq!(config.reconcile.interval, Some(Duration::from_secs(1)));
+    assert_eq!(config.reconcile.interval, Some(Duration::from_secs(60)));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) fn job(phase: Phase) -> Job {
         lease_token: Uuid::nil(),
         started_at: time(10),
         finalize_started_at: time(0),
-        wanted_at: time(0),
+        wanted_at: time(-1),
         settle_deadline: (phase == Phase::Settle).then(|| time(3600)),
         settle_polls: 0,
         seen: None,

@@ -115,6 +115,39 @@ fn an_unfinished_oauth_is_stored_but_not_as_finalized_and_finalized_again() {
 }
 
 #[test]
+fn what_no_request_asked_for_is_never_finalized_however_its_poll_is_answered() {
+    let polled = |wanted_at| Job {
+        wanted_at,
+        ..job(Phase::Settle)
+    };
+    for (job, status, is_done) in [
+        (polled(time(0)), "pending_oauth", true),
+        (polled(time(0)), "active", true),
+        (polled(time(-1)), "pending_oauth", false),
+        (polled(time(1)), "pending_oauth", false),
+        (
+            Job {
+                wanted_at: time(0),
+                ..job(Phase::Finalize)
+            },
+            "pending_oauth",
+            false,
+        ),
+    ] {
+        let looked = ConnectionSnapshot {
+            status: status.into(),
+            tools: Some(vec![]),
+            ..snapshot()
+        };
+        let verdict = judge_with(&job, answer(looked));
+        assert_eq!(verdict.next == Next::Done, is_done, "{job:?} {status}");
+        let stored = verdict.stored.unwrap();
+        assert!(!stored.finalized);
+        assert_eq!(stored.complete, status == "active");
+    }
+}
+
+#[test]
 fn a_401_and_a_429_burn_no_attempt_and_pause_the_account() {
     for class in [ErrorClass::Auth, ErrorClass::RateLimited] {
         let spent = Job {

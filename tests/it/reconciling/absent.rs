@@ -1,0 +1,115 @@
+//! What a list lacks: whether that is believed, and what asking after it does.
+
+use super::*;
+use uuid::Uuid;
+
+const HELD_ALL: &str = "(SELECT count(*) FROM feather.connections)";
+
+/// Compares until so many are held.
+async fn hold(world: &World, number: i64) {
+    let replica = world.start();
+    world.until(&format!("{HELD_ALL} = {number}")).await;
+    one_more(world).await;
+    replica.stop().await;
+}
+
+async fn removed(world: &World, id: Uuid) {
+    world
+        .until(&format!(
+            "(SELECT _removed_at IS NOT NULL FROM feather.integration_connections WHERE id = '{id}')"
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_organisations_list_however_long_removes_nothing_however_often_it_comes() {
+    for theirs in [12, 45] {
+        let world = reconciling(20).await;
+        hold(&world, 20).await;
+        for id in world.sim.ids() {
+            world.sim.delete(id);
+        }
+        for id in crate::world::ids(theirs) {
+            world.sim.restore(id);
+            world.sim.edit(id, |one| {
+                one["organization_id"] = Uuid::from_u128(7).to_string().into();
+            });
+        }
+        let replica = world.start();
+        for held_before in [20, 20 + i64::try_from(theirs).unwrap()] {
+            one_more(&world).await;
+            let row: (String, i64, i64) = world
+                .row("SELECT outcome, held, absent FROM feather.sync_reconciles")
+                .await;
+            assert_eq!(row.0, "short", "{theirs}");
+            assert_eq!(row.2, 20);
+            assert!(row.1 <= held_before, "{row:?}");
+        }
+        replica.stop().await;
+        assert_eq!(polls(&world), 0);
+        assert_eq!(held(&world).await, 20 + i64::try_from(theirs).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_although_its_job_is_dead_is_removed() {
+    let world = reconciling(4).await;
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![id],
+        ..FaultRule::new(Fault::ToolsFailed)
+    }]);
+    let replica = world.start();
+    world.enqueue(&[id]).await;
+    world
+        .until("EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'dead' AND error_class = 'tools_failed')")
+        .await;
+    world.sim.set_faults(Vec::new());
+    world.sim.delete(id);
+    removed(&world, id).await;
+    replica.stop().await;
+    let (state, class): (String, String) = world
+        .row("SELECT state, error_class FROM feather.sync_jobs")
+        .await;
+    assert_eq!((state.as_str(), class.as_str()), ("dead", "not_found"));
+    assert_eq!(world.finalizes(id), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_and_is_gone_again_is_removed_again_and_asked_after_once() {
+    let world = reconciling(4).await;
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    let replica = world.start();
+    for _ in 0..2 {
+        world.sim.delete(id);
+        removed(&world, id).await;
+        one_more(&world).await;
+        world.sim.restore(id);
+        world.until(&format!("{HELD_ALL} = 4")).await;
+    }
+    replica.stop().await;
+    assert_eq!(world.sim.calls_for(id).len(), 2);
+    assert_eq!(world.story(id).await, ["dead/not_found"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_after_and_went_back_to_oauth_is_stored_and_not_finalized() {
+    let world = reconciling(4).await;
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    world
+        .sim
+        .edit(id, |one| one["status"] = "pending_oauth".into());
+    let now = world.value("SELECT clock_timestamp()").await;
+    let asked = world
+        .db()
+        .ask_after_absent(&"default".into(), now, Duration::from_secs(60))
+        .await;
+    assert_eq!(asked.unwrap(), 4);
+    world.drain().await;
+    assert_eq!(world.finalizes(id), 0);
+    assert_eq!(world.story(id).await, ["synced"]);
+    world.equals_truth(id).await.unwrap();
+}
