@@ -6,7 +6,6 @@ use super::guards::keep_list;
 use super::*;
 use feather_sync::store::Change;
 use sqlx::PgTransaction;
-use std::time::Duration;
 
 const FROZEN: &str = "connections = 2\ntools = 3\ntools_synced_at = \"frozen\"";
 
@@ -136,7 +135,7 @@ async fn a_first_sync_is_written_over_what_a_list_inserts_meanwhile() {
     backfill(&world).await;
     let list = insert_again(&world).await;
     world.sim.edit(ids[0], |one| {
-        drop(one["tools"].as_array_mut().unwrap().remove(0))
+        one["tools"].as_array_mut().unwrap().remove(0);
     });
     world.enqueue(&ids).await;
     let let_go = async {
