@@ -31,3 +31,6 @@ COMMENT ON COLUMN feather.sync_reconciles.error IS 'Why it failed.';
 COMMENT ON COLUMN feather.sync_reconciles.held IS 'Connections that the tables held from the account before it, and still hold.';
 COMMENT ON COLUMN feather.sync_reconciles.listed IS 'Connections in the list.';
 COMMENT ON COLUMN feather.sync_reconciles.absent IS 'Held ones that were not in the list; asked after one by one, if done.';
+
+CREATE INDEX sync_audit_at ON feather.sync_audit (at);
+COMMENT ON INDEX feather.sync_audit_at IS 'For what was forgotten or cancelled while a list is written.';

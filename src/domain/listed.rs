@@ -20,11 +20,11 @@ pub struct Known {
     pub held: bool,
     /// They hold it from another account.
     pub foreign: bool,
-    /// It was checked, or found removed, since the list was asked for.
+    /// It was checked, found removed or forgotten since the list was asked for, or a call is under way.
     pub newer: bool,
     /// A finalize of ours has succeeded.
     pub finalized: bool,
-    /// There is a job for it, dead or not, or a request.
+    /// There is a job for it, dead or not, or a request; or it was taken out of the queue since.
     pub queued: bool,
     /// How it looked when it was last checked, where that is known.
     pub seen: Option<Sighting>,

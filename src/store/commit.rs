@@ -184,7 +184,7 @@ async fn committed_before(
 async fn write_snapshots(
     conn: &mut PgConnection,
     applied: &[&Finished],
-) -> Result<HashMap<Uuid, ToolChanges>, sqlx::Error> {
+) -> Result<HashMap<Uuid, ToolChanges>, StoreError> {
     let gone: Vec<_> = applied.iter().filter(|f| f.verdict.gone).collect();
     if !gone.is_empty() {
         let ids: Vec<_> = gone.iter().map(|f| f.job.connection_id).collect();
@@ -209,8 +209,13 @@ async fn write_snapshots(
     }
     let written = snapshot::write_connections(conn, &writes).await?;
     reach(Point::ConnectionsWritten);
+    if written.overtaken {
+        // A list holds no leases.
+        let why = "a connection was written from a list meanwhile";
+        return Err(StoreError::Conflict(why.into()));
+    }
     writes.retain(|write| !written.stale.contains(&write.snapshot.id));
-    tools::write_tools(conn, &writes, &written.with_tools).await
+    Ok(tools::write_tools(conn, &writes, &written.with_tools).await?)
 }
 
 async fn record(

@@ -23,8 +23,9 @@ use chrono::Utc;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use uuid::Uuid;
+
+mod queue;
 
 /// The list that connections are from.
 #[derive(Clone, Copy, Debug)]
@@ -82,12 +83,14 @@ struct Stored {
     synced_at: DateTime<Utc>,
     removed_at: Option<DateTime<Utc>>,
     finalized: bool,
+    read_at: DateTime<Utc>,
 }
 
 impl Db {
     /// Applies a part of a list, all or nothing: connections with distinct ids. The results are in the part's order.
     ///
     /// Jobs are locked first, as a commit locks them, so that no attempt at these connections is written meanwhile.
+    /// Where another one comes first with a row that was not there to be locked, it starts over.
     ///
     /// # Errors
     /// When the transaction failed. With [`StoreError::Data`] one of them holds a value that Postgres refuses.
@@ -98,34 +101,48 @@ impl Db {
     ) -> Result<Vec<ListedChange>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
-            let mut tx = session.begin().await?;
-            let changes = apply(&mut tx, list, part).await?;
-            if list.rehearse {
-                tx.rollback().await?;
-            } else {
-                tx.commit().await?;
+            loop {
+                let mut tx = session.begin().await?;
+                let Some(changes) = apply(&mut tx, list, part).await? else {
+                    tx.rollback().await?;
+                    continue;
+                };
+                if list.rehearse {
+                    tx.rollback().await?;
+                } else {
+                    tx.commit().await?;
+                }
+                return Ok(changes);
             }
-            Ok(changes)
         })
         .await;
         session.settle(result)
     }
 }
 
+/// `None`: another one has come first with a row, and what was decided does not hold.
 async fn apply(
     conn: &mut PgConnection,
     list: List<'_>,
     part: &[ConnectionSnapshot],
-) -> Result<Vec<ListedChange>, sqlx::Error> {
+) -> Result<Option<Vec<ListedChange>>, sqlx::Error> {
     let ids: Vec<_> = part.iter().map(|listed| listed.id).collect();
-    let queued = lock_queued(conn, &ids).await?;
+    let running = queue::lock_jobs(conn, &ids).await?;
     let stored = lock_stored(conn, &ids).await?;
+    let dealings = queue::dealings(conn, list, &ids).await?;
     let sightings = sightings(conn, list.settle, part, &stored).await?;
     let treated: Vec<(&ConnectionSnapshot, Treatment)> = part
         .iter()
         .map(|one| {
             let seen = sightings.get(&one.id).cloned();
-            let known = known(list, stored.get(&one.id), queued.contains(&one.id), seen);
+            let known = Known {
+                newer: running.contains(&one.id)
+                    || dealings.forgotten.contains(&one.id)
+                    || stored.get(&one.id).is_some_and(|row| row.is_newer(list)),
+                queued: dealings.queued.contains(&one.id),
+                seen,
+                ..known(list, stored.get(&one.id))
+            };
             let treatment =
                 listed::treat(one, &known, list.asked_at, list.settle, list.only_missing);
             (one, treatment)
@@ -148,6 +165,9 @@ async fn apply(
     let mut tools = HashMap::new();
     if !writes.is_empty() {
         written = snapshot::write_connections(conn, &writes).await?;
+        if written.overtaken || written.known.iter().any(|id| !stored.contains_key(id)) {
+            return Ok(None);
+        }
         writes.retain(|write| !written.stale.contains(&write.snapshot.id));
         tools = tools::write_tools(conn, &writes, &written.with_tools).await?;
     }
@@ -158,9 +178,9 @@ async fn apply(
         });
         chosen.map(|(snapshot, _)| *snapshot).collect()
     };
-    finalize(conn, list, &leads_to(FollowUp::Finalize)).await?;
-    follow(conn, list, &leads_to(FollowUp::Follow)).await?;
-    Ok(treated
+    queue::finalize(conn, list, &leads_to(FollowUp::Finalize)).await?;
+    queue::follow(conn, list, &leads_to(FollowUp::Follow)).await?;
+    let changes = treated
         .iter()
         .map(|(snapshot, treatment)| {
             let tools: ToolChanges = tools.get(&snapshot.id).copied().unwrap_or_default();
@@ -190,48 +210,32 @@ async fn apply(
                 tools,
             }
         })
-        .collect())
+        .collect();
+    Ok(Some(changes))
 }
 
-fn known(list: List<'_>, stored: Option<&Stored>, queued: bool, seen: Option<Sighting>) -> Known {
+impl Stored {
+    /// A time that is still to come is a mistake, and guarding with it would shut the row for as long.
+    fn is_newer(&self, list: List<'_>) -> bool {
+        let mut times = [Some(self.synced_at), self.removed_at]
+            .into_iter()
+            .flatten();
+        times.any(|at| list.asked_at <= at && at <= self.read_at)
+    }
+}
+
+/// What the stored row says.
+fn known(list: List<'_>, stored: Option<&Stored>) -> Known {
     let Some(stored) = stored else {
-        return Known {
-            queued,
-            ..Known::default()
-        };
+        return Known::default();
     };
     let held = stored.removed_at.is_none();
     Known {
         held,
         foreign: held && stored.account != list.account.as_str(),
-        newer: stored
-            .synced_at
-            .max(stored.removed_at.unwrap_or(stored.synced_at))
-            >= list.asked_at,
         finalized: stored.finalized,
-        queued,
-        seen,
+        ..Known::default()
     }
-}
-
-/// Which of them have a job or a request. The jobs are locked. Has the other statements planned as a commit has them.
-async fn lock_queued(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
-    sqlx::query!(r#"SELECT set_config('enable_nestloop', 'off', true) AS "planned!""#)
-        .fetch_one(&mut *conn)
-        .await?;
-    let jobs = sqlx::query_scalar!(
-        "SELECT connection_id FROM feather.sync_jobs WHERE connection_id = ANY($1) ORDER BY connection_id FOR UPDATE",
-        ids
-    )
-    .fetch_all(&mut *conn)
-    .await?;
-    let requests = sqlx::query_scalar!(
-        "SELECT DISTINCT connection_id FROM feather.sync_requests WHERE connection_id = ANY($1)",
-        ids
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(jobs.into_iter().chain(requests).collect())
 }
 
 async fn lock_stored(
@@ -241,7 +245,7 @@ async fn lock_stored(
     let rows = sqlx::query!(
         r#"
         SELECT id, _account AS account, tools_status, tools_synced_at, _synced_at AS synced_at,
-               _removed_at AS removed_at, _finalized_at IS NOT NULL AS "finalized!"
+               _removed_at AS removed_at, _finalized_at IS NOT NULL AS "finalized!", clock_timestamp() AS "read_at!"
         FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE
         "#,
         ids
@@ -258,6 +262,7 @@ async fn lock_stored(
                 synced_at: row.synced_at,
                 removed_at: row.removed_at,
                 finalized: row.finalized,
+                read_at: row.read_at,
             };
             (row.id, stored)
         })
@@ -306,61 +311,4 @@ async fn sightings(
             (listed.id, sighting)
         })
         .collect())
-}
-
-/// Asks for finalizes, behind all fresh work.
-async fn finalize(
-    conn: &mut PgConnection,
-    list: List<'_>,
-    connections: &[&ConnectionSnapshot],
-) -> Result<(), sqlx::Error> {
-    if connections.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<_> = connections.iter().map(|listed| listed.id).collect();
-    sqlx::query!(
-        "SELECT feather.enqueue_many($1, $2, $3, now())",
-        &ids,
-        list.account.as_str(),
-        i32::from(listed::PRIORITY)
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(())
-}
-
-/// Has connections polled that somebody else has finalized. Where a job has come up meanwhile, it is in hand.
-async fn follow(
-    conn: &mut PgConnection,
-    list: List<'_>,
-    connections: &[&ConnectionSnapshot],
-) -> Result<(), sqlx::Error> {
-    if connections.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<_> = connections.iter().map(|listed| listed.id).collect();
-    let prints: Vec<_> = connections
-        .iter()
-        .map(|listed| listed.fingerprint().to_vec())
-        .collect();
-    sqlx::query!(
-        "INSERT INTO feather.sync_jobs
-             (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at, settle_deadline,
-              seen_fingerprint, seen_at)
-         SELECT v.id, $3, 'settle', $4, now() + $6 * interval '1 second', $5, $5, now() + $7 * interval '1 second',
-                v.fingerprint, now()
-         FROM unnest($1::uuid[], $2::bytea[]) AS v (id, fingerprint)
-         ORDER BY v.id
-         ON CONFLICT (connection_id) DO NOTHING",
-        &ids,
-        &prints,
-        list.account.as_str(),
-        listed::PRIORITY,
-        list.asked_at,
-        list.settle.initial.as_secs_f64(),
-        list.settle.deadline.as_secs_f64()
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }

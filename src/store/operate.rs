@@ -249,6 +249,13 @@ impl Db {
                 .fetch_all(&mut *tx)
                 .await?,
             );
+            // A list may be adding tools to them, which a statement that began before would not see.
+            sqlx::query!(
+                "SELECT id FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+                connection_ids
+            )
+            .fetch_all(&mut *tx)
+            .await?;
             known.extend(
                 sqlx::query_scalar!(
                     r#"

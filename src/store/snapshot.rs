@@ -15,13 +15,17 @@ pub(super) struct SnapshotWrite<'a> {
     pub(super) finalized: bool,
     /// The tools are all that there are: what is stored beyond them is removed.
     pub(super) complete: bool,
-    /// It was asked for at that time, and must not be written over what came later; `None`: just now, under a lease.
+    /// It was asked for at that time; `None`: just now, under a lease.
     pub(super) as_of: Option<DateTime<Utc>>,
 }
 
 /// What was found when connections were written.
 #[derive(Default)]
 pub(super) struct Written {
+    /// Somebody else has written one of them while it was being written here: what was found does not hold.
+    pub(super) overtaken: bool,
+    /// Those that were there.
+    pub(super) known: HashSet<Uuid>,
     /// Those whose answer was older than what is stored: their check counts, their content is not applied.
     pub(super) stale: HashSet<Uuid>,
     /// Those of which tools are stored.
@@ -75,7 +79,7 @@ pub(super) async fn write_connections(
                    CASE WHEN v.has_cps THEN v.cps::numeric ELSE o.voice_account_cps END AS voice_account_cps,
                    v.created_at, v.updated_at, v.account, COALESCE(o._extra, '{}') || v.extra::jsonb AS extra,
                    v.warnings::jsonb AS warnings, v.hash, v.finalized, o.id IS NOT NULL AS known,
-                   o._removed_at IS NOT NULL AS back, COALESCE(v.as_of, now()) AS checked_at,
+                   o._synced_at AS seen_at, o._removed_at IS NOT NULL AS back, COALESCE(v.as_of, now()) AS checked_at,
                    -- A time in the far future is a mistake, and guarding with it would shut the row for good.
                    COALESCE(o.updated_at > v.updated_at AND o.updated_at <= now() + interval '1 day', false) AS stale
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -107,7 +111,9 @@ pub(super) async fn write_connections(
             SELECT id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
                    tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at, metadata,
                    voice_account_cps, created_at, updated_at, account, extra, warnings, checked_at,
-                   CASE WHEN finalized THEN now() END, checked_at, now(), NULL, hash
+                   CASE WHEN finalized THEN now() END, checked_at, now(),
+                   -- For the condition below; a row that is new was not seen, and is not removed.
+                   seen_at, hash
             FROM new
             WHERE NOT known OR id IN (SELECT id FROM changed)
             ORDER BY id
@@ -126,8 +132,9 @@ pub(super) async fn write_connections(
                 _finalized_at = COALESCE(excluded._finalized_at,
                                          CASE WHEN c._finalized_at > now() THEN now() ELSE c._finalized_at END),
                 _changed_at = excluded._changed_at, _removed_at = NULL, _hash = excluded._hash
-            -- What another one has inserted meanwhile came later.
-            WHERE excluded._synced_at >= now() OR c._synced_at < excluded._synced_at
+            -- Only the row that was compared. Whoever writes a row, or tools of it, moves its time.
+            WHERE c._synced_at = excluded._removed_at
+            RETURNING c.id
         ), checked AS (
             -- The bookkeeping columns, and what moves without being a change.
             UPDATE feather.integration_connections c
@@ -144,11 +151,14 @@ pub(super) async fn write_connections(
                                  ELSE n.warnings END
             FROM new n
             WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
+              AND c._synced_at = n.seen_at
+            RETURNING c.id
         )
-        SELECT n.id AS "id!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
+        SELECT n.id AS "id!", done.id IS NULL AS "overtaken!", n.known AS "known!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
                NOT n.known OR n.back OR changed.id IS NOT NULL AS "changed!"
         FROM new n
         LEFT JOIN changed ON changed.id = n.id
+        LEFT JOIN (TABLE written UNION ALL TABLE checked) AS done ON done.id = n.id
         -- Asked by EXISTS, it may be planned as a table of all tools.
         LEFT JOIN LATERAL (
             SELECT t.id FROM feather.integration_connection_tools t WHERE t.connection_id = n.id LIMIT 1
@@ -182,16 +192,21 @@ pub(super) async fn write_connections(
     )
     .fetch_all(conn)
     .await?;
-    let ids = |which: fn(&(bool, bool, bool)) -> bool| {
-        let found = rows.iter();
-        let chosen = found.filter(|row| which(&(row.stale, row.with_tools, row.changed)));
-        chosen.map(|row| row.id).collect()
-    };
-    Ok(Written {
-        stale: ids(|(stale, ..)| *stale),
-        with_tools: ids(|(_, with_tools, _)| *with_tools),
-        changed: ids(|(.., changed)| *changed),
-    })
+    let mut written = Written::default();
+    for row in rows {
+        written.overtaken |= row.overtaken;
+        for (holds, ids) in [
+            (row.known, &mut written.known),
+            (row.stale, &mut written.stale),
+            (row.with_tools, &mut written.with_tools),
+            (row.changed, &mut written.changed),
+        ] {
+            if holds {
+                ids.insert(row.id);
+            }
+        }
+    }
+    Ok(written)
 }
 
 /// Marks connections as removed that we hold from the very account that says so.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 mod budget;
 mod follow_ups;
 mod guards;
+mod races;
 mod removals;
 mod storing;
 

@@ -45,9 +45,10 @@ pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
 ];
 
 /// Indexes of the schema by table, those of keys aside.
-pub(super) const INDEXES: [(&str, &str); 6] = [
+pub(super) const INDEXES: [(&str, &str); 7] = [
     ("integration_connections", "integration_connections_changed"),
     ("sync_attempts", "sync_attempts_finished"),
+    ("sync_audit", "sync_audit_at"),
     ("sync_jobs", "sync_jobs_claim"),
     ("sync_jobs", "sync_jobs_dead"),
     ("sync_jobs", "sync_jobs_lease"),

@@ -11,12 +11,12 @@ use std::time::Duration;
 const NAME: &str = "default";
 
 /// A list as it was at that moment, all of it in memory.
-struct Kept {
+pub(super) struct Kept {
     asked_at: chrono::DateTime<chrono::Utc>,
-    connections: Vec<ConnectionSnapshot>,
+    pub(super) connections: Vec<ConnectionSnapshot>,
 }
 
-async fn keep_list(world: &World) -> Kept {
+pub(super) async fn keep_list(world: &World) -> Kept {
     let config = world.config();
     let account = config.account(NAME).unwrap().unwrap();
     let client = daemon::client(&config, NAME, &account).unwrap();
@@ -39,9 +39,13 @@ async fn keep_list(world: &World) -> Kept {
     }
 }
 
-async fn apply(world: &World, kept: &Kept) -> Vec<Change> {
+pub(super) async fn apply(world: &World, kept: &Kept) -> Vec<Change> {
+    apply_for(world, NAME, kept).await
+}
+
+pub(super) async fn apply_for(world: &World, account: &str, kept: &Kept) -> Vec<Change> {
     let list = List {
-        account: &NAME.into(),
+        account: &account.into(),
         asked_at: kept.asked_at,
         settle: &daemon::settle_rule(&world.config()),
         only_missing: false,
