@@ -27,16 +27,18 @@ const LONGEST_REST: Duration = Duration::from_secs(2);
 /// in the middle of a commit keeps its jobs locked, and nobody can expire them before the server has ended its session.
 /// That and the round of the upkeep have to be over within 15 s. Each statement sees what is committed when it begins,
 /// whatever the database's default. No plan that was made and kept while a table was empty may read the whole table
-/// later: every query here has its index. Compiling queries that take a millisecond takes hundreds, and planning anew
-/// whatever is asked of a few rows as long as answering it. Names mean what
-/// the catalogue says, whatever somebody has put into a schema that everybody may write to.
+/// later, nor gather all that is due and sort it to take the first few: every query here has its index, and that index has
+/// the order it asks for. Compiling queries that take a millisecond takes hundreds, and planning anew whatever is asked of
+/// a few rows as long as answering it. Names mean what the catalogue says, whatever somebody has put into a schema that
+/// everybody may write to.
 ///
 /// The text that is made and thrown away at the end tells the server's malloc (glibc's) that blocks of 2 MB come and go in
 /// this process. It keeps what a statement frees from then on: given back to the system and faulted in anew each time,
 /// that is more than half of what a small statement costs.
 const WORKING: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
      SET idle_in_transaction_session_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
-     SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; SET search_path = pg_catalog, pg_temp; \
+     SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; \
+     SET search_path = pg_catalog, pg_temp; \
      SELECT current_setting('transaction_read_only'), length(repeat('x', 2097152))";
 const PLAIN: &str = "SHOW transaction_read_only";
 

@@ -81,6 +81,48 @@ impl Queue {
     }
 }
 
+/// A plan that is made while the queue is empty expects nothing to read, and is kept when it has filled again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_reads_what_it_takes_though_the_queue_was_empty_when_it_was_last_counted() {
+    let queue = Queue::new().await;
+    queue
+        .world
+        .execute("ALTER TABLE feather.sync_jobs SET (autovacuum_enabled = off)")
+        .await;
+    queue.fill(50_000).await;
+    queue
+        .world
+        .execute("VACUUM (ANALYZE) feather.sync_jobs")
+        .await;
+    queue.world.execute("DELETE FROM feather.sync_jobs").await;
+    queue
+        .world
+        .execute("VACUUM (ANALYZE, TRUNCATE off, INDEX_CLEANUP off) feather.sync_jobs")
+        .await;
+    queue.fill(50_000).await;
+    let times = queue.drain(10).await;
+    assert_eq!(times.len(), 10);
+    let Queue { world, db, .. } = queue;
+    // A session says what it has read when it ends.
+    drop(db);
+    let claimed = 10_i64 * 16;
+    let mut read = 0_i64;
+    while read < claimed {
+        read = sqlx::query_scalar(
+            "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'sync_jobs'",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Each job is met in its lane, when it is leased and when it is deleted; at most by the dead that went before.
+    assert!(
+        read < 20 * claimed,
+        "{read} entries of indexes were read for {claimed} jobs"
+    );
+}
+
 fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
