@@ -85,6 +85,7 @@ pub use reconcile::Held;
 pub use reconcile::Reconciled;
 pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
+pub use requests::Look;
 pub use requests::TakenIn;
 pub use verify::Finding;
 pub use verify::Invariant;

@@ -12,6 +12,7 @@ mod agenda;
 mod commit;
 mod execute;
 mod gather;
+mod inbox;
 mod inventory;
 mod listen;
 mod outage;
@@ -46,9 +47,11 @@ use crate::store::Db;
 use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::gather::Ended;
+use crate::worker::inbox::Inbox;
 use crate::worker::slots::Slots;
 use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -132,8 +135,8 @@ pub struct Worker {
     outage: Mutex<Outage>,
     /// Accounts whose counts were last shown.
     counted: Mutex<Vec<String>>,
-    /// Lease tokens of the jobs that are worked on.
-    held: Mutex<HashSet<Uuid>>,
+    /// Lease tokens of the jobs that are worked on, with their connections.
+    held: Mutex<HashMap<Uuid, Uuid>>,
 }
 
 /// The parts of a running worker that outlive a tick.
@@ -141,6 +144,7 @@ pub struct Running {
     tasks: TaskTracker,
     ended: mpsc::Sender<Ended>,
     lifecycle: Lifecycle,
+    inbox: Inbox,
     /// The inbox is left alone until then.
     inbox_rests_until: Option<Instant>,
     /// Nothing more was in it: until then only a stir is worth a look.
@@ -261,6 +265,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ended,
             lifecycle: lifecycle.clone(),
+            inbox: Inbox::default(),
             inbox_rests_until: None,
             inbox_quiet_until: None,
             hindered_until: None,

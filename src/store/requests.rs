@@ -12,6 +12,18 @@ use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// What a take-in looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Requests folded by their age, at most; 1 or more.
+    pub limit: u32,
+    /// Only at requests from this id on, and at nothing else; `None`: at all of them, at the queue and at its leases,
+    /// which while somebody's snapshot is open takes as long as there is dead in the indexes.
+    pub from: Option<i64>,
+    /// Connections that are worked on here.
+    pub running: &'a [Uuid],
+}
+
 /// What one take-in did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenIn {
@@ -19,14 +31,16 @@ pub struct TakenIn {
     pub requests: u64,
     /// Until the first of those jobs is due, zero when one is due now; `None` when none was taken in.
     pub next_due_in: Option<Duration>,
-    /// Running connections that are asked for once more: their requests wait until the job is let go.
+    /// Where the next look may go on; requests that are committed late can have smaller ids, as those that were left.
+    pub next: Option<i64>,
+    /// Those of the running connections that are asked for once more: their requests wait until the job is let go.
     pub passed_over: Vec<Uuid>,
     /// Requests were left where they are, for a moment: another replica was looking, or somebody held a row.
     pub left: bool,
-    /// Some job waits, due or not.
-    pub pending: bool,
-    /// Some lease has run out.
-    pub expired: bool,
+    /// Some job waits, due or not; `None`: not looked at.
+    pub pending: Option<bool>,
+    /// Some lease has run out; `None`: not looked at.
+    pub expired: Option<bool>,
 }
 
 /// Connections to enqueue together.
@@ -76,7 +90,7 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails; nothing has happened then.
-    pub async fn take_in(&self, limit: u32) -> Result<TakenIn, StoreError> {
+    pub async fn take_in(&self, look: &Look<'_>) -> Result<TakenIn, StoreError> {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"
@@ -85,18 +99,19 @@ impl Db {
                        -- A take-in that a crash of the server undoes leaves its requests where they were. The claim
                        -- that follows waits for the disk, and what came before it in the log is there then too.
                        set_config('synchronous_commit', 'off', true)
-            ), newest AS MATERIALIZED (
-                SELECT r.id, r.connection_id FROM feather.sync_requests r
-                WHERE (SELECT mine FROM turn)
-                  AND r.connection_id NOT IN (SELECT connection_id FROM feather.sync_jobs WHERE state = 'running')
-                ORDER BY r.id DESC
-                LIMIT $1::bigint / 4
             ), oldest AS MATERIALIZED (
                 SELECT r.id, r.connection_id FROM feather.sync_requests r
-                WHERE (SELECT mine FROM turn)
-                  AND r.connection_id NOT IN (SELECT connection_id FROM feather.sync_jobs WHERE state = 'running')
+                WHERE (SELECT mine FROM turn) AND r.id >= $2
+                  -- Asked one by one: while a snapshot is open, those that run are not told from all that ever ran.
+                  AND COALESCE((SELECT j.state FROM feather.sync_jobs j WHERE j.connection_id = r.connection_id), '') <> 'running'
                 ORDER BY r.id
                 LIMIT $1
+            ), newest AS MATERIALIZED (
+                SELECT r.id, r.connection_id FROM feather.sync_requests r
+                WHERE (SELECT count(*) FROM oldest) >= $1 AND r.id >= $2
+                  AND COALESCE((SELECT j.state FROM feather.sync_jobs j WHERE j.connection_id = r.connection_id), '') <> 'running'
+                ORDER BY r.id DESC
+                LIMIT $1::bigint / 4
             ), siblings AS MATERIALIZED (
                 SELECT s.id
                 FROM (SELECT connection_id FROM (TABLE newest UNION ALL TABLE oldest) AS ends
@@ -160,25 +175,30 @@ impl Db {
             )
             SELECT (SELECT count(*) FROM gone) AS "requests!",
                    (SELECT EXTRACT(epoch FROM min(run_at) - now())::float8 FROM folded) AS next_due_in,
-                   ARRAY(SELECT j.connection_id FROM feather.sync_jobs j
+                   (SELECT max(id) + 1 FROM oldest) AS next,
+                   ARRAY(SELECT running.id FROM unnest($3::uuid[]) AS running (id)
                          CROSS JOIN LATERAL (
-                             SELECT FROM feather.sync_requests r WHERE r.connection_id = j.connection_id LIMIT 1
+                             SELECT FROM feather.sync_requests r WHERE r.connection_id = running.id LIMIT 1
                          ) AS again
-                         WHERE j.state = 'running')
+                         WHERE (SELECT j.state FROM feather.sync_jobs j WHERE j.connection_id = running.id) = 'running')
                        AS "passed_over!",
                    NOT (SELECT mine FROM turn) OR (SELECT count(*) FROM pick) > (SELECT count(*) FROM gone) AS "left!",
-                   EXISTS (SELECT FROM folded) OR EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending')
-                       AS "pending!",
-                   EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'running' AND lease_until < clock_timestamp())
-                       AS "expired!"
+                   CASE WHEN EXISTS (SELECT FROM folded) THEN true
+                        WHEN $4 THEN EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending') END AS pending,
+                   CASE WHEN $4 THEN EXISTS (SELECT FROM feather.sync_jobs
+                                             WHERE state = 'running' AND lease_until < clock_timestamp()) END AS expired
             "#,
-            i64::from(limit)
+            i64::from(look.limit),
+            look.from.unwrap_or(i64::MIN),
+            look.running,
+            look.from.is_none()
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         let row = session.settle(result)?;
         Ok(TakenIn {
             requests: row.requests.unsigned_abs(),
             next_due_in: row.next_due_in.map(super::seconds),
+            next: row.next,
             passed_over: row.passed_over,
             left: row.left,
             pending: row.pending,

@@ -6,6 +6,7 @@ use crate::failpoint::reach;
 use crate::metrics::OfAccount;
 use crate::store::Claim;
 use crate::store::ClaimRequest;
+use crate::store::Look;
 use crate::store::StoreError;
 use crate::store::TakenIn;
 use crate::worker::Account;
@@ -116,7 +117,13 @@ impl Worker {
                 running.inbox_quiet_until = None;
                 self.stirred.store(false, Ordering::Relaxed);
                 let commits = self.commits.load(Ordering::SeqCst);
-                let taken = match self.db.take_in(TAKE_IN).await {
+                let at_work = self.at_work();
+                let look = Look {
+                    limit: TAKE_IN,
+                    from: running.inbox.goes_on(now),
+                    running: &at_work,
+                };
+                let taken = match self.db.take_in(&look).await {
                     // Somebody's lock on the inbox keeps nobody from what is in the queue already.
                     Err(error) if error.is_in_the_way() => {
                         hindered = Some(error);
@@ -127,6 +134,9 @@ impl Worker {
                 let looked = self.clock.now();
                 self.give_sign(WHAT, Duration::ZERO);
                 let took = looked.saturating_duration_since(now);
+                if hindered.is_none() {
+                    running.inbox.note(&look, &taken, looked, took);
+                }
                 let rest = match hindered {
                     None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
                     Some(_) => (took * TAKE_IN_REST).max(BUDGET_STEP),
@@ -156,10 +166,12 @@ impl Worker {
                 } else {
                     running.inbox_quiet_until =
                         Some(looked + self.settings.poll_interval.mul_f64(QUIET));
-                    nothing_waits = !taken.pending;
+                    nothing_waits = taken.pending == Some(false);
                 }
                 if hindered.is_none() {
-                    self.note_leases(taken.expired, looked);
+                    if let Some(expired) = taken.expired {
+                        self.note_leases(expired, looked);
+                    }
                     let passed_over = !taken.passed_over.is_empty();
                     *self.lock_passed_over() = taken.passed_over.into_iter().collect();
                     // One of them may have been let go before this was known.

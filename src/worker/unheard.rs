@@ -4,7 +4,7 @@ use crate::domain::Job;
 use crate::store::StoreError;
 use crate::worker::Running;
 use crate::worker::Worker;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -25,8 +25,10 @@ pub(super) struct Unheard {
 impl Worker {
     /// Remembers that these are worked on.
     pub(super) fn hold<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
-        self.lock_held()
-            .extend(jobs.into_iter().map(|job| job.lease_token));
+        self.lock_held().extend(
+            jobs.into_iter()
+                .map(|job| (job.lease_token, job.connection_id)),
+        );
     }
 
     /// They are written down or given back. What can be neither stays held on to: its lease has to run out.
@@ -35,6 +37,11 @@ impl Worker {
         for job in jobs {
             held.remove(&job.lease_token);
         }
+    }
+
+    /// Connections that are worked on.
+    pub(super) fn at_work(&self) -> Vec<Uuid> {
+        self.lock_held().values().copied().collect()
     }
 
     /// After a claim that failed: whether it has leased anything is not known.
@@ -55,7 +62,7 @@ impl Worker {
         let Some(unheard) = running.unheard.filter(|unheard| now >= unheard.look_at) else {
             return Ok(());
         };
-        let held: Vec<_> = self.lock_held().iter().copied().collect();
+        let held: Vec<_> = self.lock_held().keys().copied().collect();
         let given_back = self.db.release_others(&self.settings.name, &held).await?;
         if given_back > 0 {
             tracing::info!(
@@ -81,7 +88,7 @@ impl Worker {
         }
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+    fn lock_held(&self) -> MutexGuard<'_, HashMap<Uuid, Uuid>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ use feather_sync::sim::Scenario;
 use feather_sync::sim::Sim;
 use feather_sync::store::Db;
 use feather_sync::store::DbSettings;
+use feather_sync::store::Look;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -286,7 +287,18 @@ async fn a_sync_begins_later_than_every_request_that_it_serves_also_when_its_cla
     // The waiting claim's statement has begun, and will see what another replica takes in now.
     world.enqueue(&[id]).await;
     let asked: DateTime<Utc> = world.value("SELECT clock_timestamp()").await;
-    assert_eq!(other.take_in(10).await.unwrap().requests, 1);
+    assert_eq!(
+        other
+            .take_in(&Look {
+                limit: 10,
+                from: None,
+                running: &[]
+            })
+            .await
+            .unwrap()
+            .requests,
+        1
+    );
     lock.rollback().await.unwrap();
     world
         .until("SELECT state = 'idle' AND last_outcome = 'synced' FROM feather.sync_status")

@@ -17,6 +17,7 @@ use feather_sync::store::Claim;
 use feather_sync::store::ClaimRequest;
 use feather_sync::store::Db;
 use feather_sync::store::DbSettings;
+use feather_sync::store::Look;
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -241,7 +242,13 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
     };
     let db = Db::new(&settings).unwrap();
     world.enqueue(&ids(5)).await;
-    db.take_in(10).await.unwrap();
+    db.take_in(&Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    })
+    .await
+    .unwrap();
     world
         .execute("UPDATE feather.sync_accounts SET requests_per_minute = 1")
         .await;

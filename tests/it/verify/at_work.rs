@@ -5,6 +5,7 @@ use crate::world::ids;
 use feather_sync::sim::Fault;
 use feather_sync::sim::Scenario;
 use feather_sync::store::DeadFilter;
+use feather_sync::store::Look;
 use feather_sync::store::VerifySettings;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -162,7 +163,15 @@ async fn a_request_meanwhile_starts_afresh(forget: bool) {
         .until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))")
         .await;
     world.enqueue(&[id]).await;
-    let taken_in = world.db().take_in(100).await.unwrap();
+    let taken_in = world
+        .db()
+        .take_in(&Look {
+            limit: 100,
+            from: None,
+            running: &[],
+        })
+        .await
+        .unwrap();
     assert_eq!(taken_in.requests, 0, "taken in too early");
     blocker.rollback().await.unwrap();
     operating.await.unwrap().unwrap();

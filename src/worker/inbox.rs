@@ -1,0 +1,129 @@
+//! How much of the inbox has been seen, so that looking into it does not cost what is dead in its index.
+
+use crate::store::Look;
+use crate::store::TakenIn;
+use std::time::Duration;
+use std::time::Instant;
+
+/// After a look at everything, what came since is looked at for so many times as long as that took.
+const EVERYTHING_HOLDS: u32 = 10;
+/// And no longer than this: a request that was committed late, behind others, waits for a look at everything.
+const EVERYTHING_HOLDS_MOST: Duration = Duration::from_secs(2);
+
+/// What has been seen of the inbox.
+#[derive(Default)]
+pub(super) struct Inbox {
+    /// Before it is nothing to be had, but for what was committed late.
+    from: Option<i64>,
+    /// Until then looks go on from there.
+    until: Option<Instant>,
+}
+
+impl Inbox {
+    /// Where the next look goes on; `None`: it looks at everything.
+    pub(super) fn goes_on(&self, now: Instant) -> Option<i64> {
+        self.from
+            .filter(|_| self.until.is_some_and(|until| until > now))
+    }
+
+    /// What a look has found that ended `now`. While somebody's snapshot is open, looking at everything costs as much as
+    /// there is dead in the indexes, so it is done for a tenth of the time; at once, where something was left behind.
+    pub(super) fn note(&mut self, look: &Look<'_>, taken: &TakenIn, now: Instant, took: Duration) {
+        let another_was_looking = taken.left && taken.next.is_none();
+        if another_was_looking {
+            return;
+        }
+        if look.from.is_none() {
+            self.until = Some(now + (took * EVERYTHING_HOLDS).min(EVERYTHING_HOLDS_MOST));
+            // What was committed late takes it back, and what lies between is seen once more.
+            self.from = taken.next.or(self.from);
+        }
+        self.from = self.from.max(taken.next);
+        if taken.left || !taken.passed_over.is_empty() {
+            self.until = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const TOOK: Duration = Duration::from_millis(20);
+
+    fn look(from: Option<i64>) -> Look<'static> {
+        Look {
+            limit: 10,
+            from,
+            running: &[],
+        }
+    }
+
+    fn found(next: i64) -> TakenIn {
+        TakenIn {
+            next: Some(next),
+            ..TakenIn::default()
+        }
+    }
+
+    #[test]
+    fn looks_go_on_where_the_last_one_ended_for_ten_times_as_long_as_a_look_at_everything_took() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        assert_eq!(inbox.goes_on(start), None);
+        inbox.note(&look(None), &found(8), start, TOOK);
+        assert_eq!(inbox.goes_on(start + TOOK * 9), Some(8));
+        inbox.note(&look(Some(8)), &found(12), start + TOOK, TOOK);
+        inbox.note(&look(Some(12)), &TakenIn::default(), start + TOOK, TOOK);
+        assert_eq!(inbox.goes_on(start + TOOK * 9), Some(12));
+        assert_eq!(inbox.goes_on(start + TOOK * 11), None);
+    }
+
+    #[test]
+    fn what_was_committed_late_takes_the_next_look_back() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        inbox.note(&look(None), &found(100), start, TOOK);
+        inbox.note(&look(None), &found(41), start, TOOK);
+        assert_eq!(inbox.goes_on(start), Some(41));
+    }
+
+    #[test]
+    fn what_was_left_or_passed_over_is_looked_at_again() {
+        let start = Instant::now();
+        let left = TakenIn {
+            left: true,
+            ..found(9)
+        };
+        let passed_over = TakenIn {
+            passed_over: vec![Uuid::nil()],
+            ..found(9)
+        };
+        for taken in [left, passed_over] {
+            let mut inbox = Inbox::default();
+            inbox.note(&look(None), &taken, start, TOOK);
+            assert_eq!(inbox.goes_on(start), None);
+        }
+    }
+
+    #[test]
+    fn a_look_while_another_replica_was_looking_has_seen_nothing() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let another_was_looking = TakenIn {
+            left: true,
+            ..TakenIn::default()
+        };
+        inbox.note(&look(None), &another_was_looking, start, TOOK);
+        assert_eq!(inbox.goes_on(start), None);
+        inbox.note(&look(None), &found(8), start, TOOK);
+        inbox.note(&look(Some(8)), &another_was_looking, start, TOOK);
+        assert_eq!(inbox.goes_on(start), Some(8));
+    }
+
+    #[test]
+    fn an_inbox_that_takes_long_to_look_through_is_looked_through_every_two_seconds() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        inbox.note(&look(None), &found(8), start, Duration::from_secs(3));
+        assert_eq!(inbox.goes_on(start + Duration::from_millis(1_999)), Some(8));
+        assert_eq!(inbox.goes_on(start + Duration::from_millis(2_001)), None);
+    }
+}
