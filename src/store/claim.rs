@@ -44,6 +44,13 @@ pub struct Lane {
     pub from: DateTime<Utc>,
 }
 
+impl Lane {
+    /// Whether it is the same lane, wherever in it.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.phase, self.priority) == (other.phase, other.priority)
+    }
+}
+
 /// What a claim came to.
 #[derive(Clone, Debug)]
 pub enum Claim {
@@ -233,16 +240,14 @@ impl Db {
             let Some(((phase, priority), from)) = phase.zip(row.priority).zip(row.run_at) else {
                 continue;
             };
-            match lanes
-                .iter_mut()
-                .find(|lane| lane.phase == phase && lane.priority == priority)
-            {
+            let found = Lane {
+                phase,
+                priority,
+                from,
+            };
+            match lanes.iter_mut().find(|lane| lane.is(&found)) {
                 Some(lane) => lane.from = lane.from.max(from),
-                None => lanes.push(Lane {
-                    phase,
-                    priority,
-                    from,
-                }),
+                None => lanes.push(found),
             }
         }
         let jobs: Option<Vec<Job>> = rows

@@ -1,5 +1,8 @@
 //! The inbox: requests come in by anyone's INSERT and are folded into jobs, one per connection.
 
+use crate::domain::AccountName;
+use crate::domain::Phase;
+use crate::store::claim::Lane;
 use crate::store::connection::DEADLINE;
 use crate::store::connection::Db;
 use crate::store::connection::within;
@@ -41,6 +44,8 @@ pub struct TakenIn {
     pub pending: Option<bool>,
     /// Some lease has run out; `None`: not looked at.
     pub expired: Option<bool>,
+    /// Where those of the jobs are found that are due.
+    pub lanes: Vec<(AccountName, Lane)>,
 }
 
 /// Connections to enqueue together.
@@ -153,7 +158,7 @@ impl Db {
                     malformed = CASE WHEN j.state = 'dead' THEN 0 ELSE j.malformed END
                 FROM wanted w
                 WHERE j.connection_id = w.connection_id AND j.connection_id = ANY (ARRAY(SELECT connection_id FROM held))
-                RETURNING j.connection_id, j.run_at
+                RETURNING j.connection_id, j.account, j.priority, j.run_at
             ), fresh AS (
                 INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
                 SELECT w.connection_id, w.account, w.priority,
@@ -165,9 +170,11 @@ impl Db {
                 WHERE w.connection_id NOT IN (SELECT connection_id FROM there)
                 ORDER BY w.connection_id
                 ON CONFLICT (connection_id) DO NOTHING
-                RETURNING connection_id, run_at
+                RETURNING connection_id, account, priority, run_at
             ), folded AS (
-                SELECT connection_id, run_at FROM again UNION ALL SELECT connection_id, run_at FROM fresh
+                TABLE again UNION ALL TABLE fresh
+            ), lane AS (
+                SELECT account, priority, min(run_at) AS due_at FROM folded WHERE run_at <= now() GROUP BY account, priority
             ), gone AS (
                 DELETE FROM feather.sync_requests r
                 WHERE r.id = ANY (ARRAY(SELECT p.id FROM pick p JOIN folded f ON f.connection_id = p.connection_id))
@@ -186,15 +193,33 @@ impl Db {
                    CASE WHEN EXISTS (SELECT FROM folded) THEN true
                         WHEN $4 THEN EXISTS (SELECT FROM feather.sync_jobs WHERE state = 'pending') END AS pending,
                    CASE WHEN $4 THEN EXISTS (SELECT FROM feather.sync_jobs
-                                             WHERE state = 'running' AND lease_until < clock_timestamp()) END AS expired
+                                             WHERE state = 'running' AND lease_until < clock_timestamp()) END AS expired,
+                   lane.account AS "account?", lane.priority AS "priority?", lane.due_at
+            FROM turn LEFT JOIN lane ON true
             "#,
             i64::from(look.limit),
             look.from.unwrap_or(i64::MIN),
             look.running,
             look.from.is_none()
         );
-        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
-        let row = session.settle(result)?;
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        let mut rows = session.settle(result)?;
+        let lanes = rows
+            .iter_mut()
+            .filter_map(|row| {
+                let lane = Lane {
+                    phase: Phase::Finalize,
+                    priority: row.priority?,
+                    from: row.due_at?,
+                };
+                Some((AccountName::from(row.account.take()?), lane))
+            })
+            .collect();
+        let Some(row) = rows.into_iter().next() else {
+            return Err(StoreError::Other(
+                "a look into the inbox came to nothing".into(),
+            ));
+        };
         Ok(TakenIn {
             requests: row.requests.unsigned_abs(),
             next_due_in: row.next_due_in.map(super::seconds),
@@ -203,6 +228,7 @@ impl Db {
             left: row.left,
             pending: row.pending,
             expired: row.expired,
+            lanes,
         })
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 /// A refusal is written down at once; where it cannot be, nothing can be claimed either.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// After a claim that looked into all lanes, the known ones do for so many times as long as it took.
+/// After a claim that looked into all lanes, the known ones have to do for so many times as long as it took.
 const LANES_HOLD: u32 = 10;
 /// And no longer than this: a fresh and urgent request may be in another.
 const LANES_HOLD_MOST: Duration = Duration::from_millis(500);
@@ -128,48 +128,60 @@ impl Account {
             .is_some_and(|until| until > now)
     }
 
-    /// Where a claim goes on; empty where it looks everywhere.
-    pub(super) fn known_lanes(&self, now: Instant) -> Vec<Lane> {
+    /// Where a claim looks; `None`: everywhere.
+    pub(super) fn known_lanes(&self, now: Instant) -> Option<Vec<Lane>> {
         let recent = self.lock_recent();
         match recent.lanes_until {
-            Some(until) if until > now => recent.lanes.clone(),
-            _ => Vec::new(),
+            Some(until) if until > now => Some(recent.lanes.clone()),
+            _ => None,
         }
     }
 
-    /// Where jobs were found by a claim that looked into the `known` lanes, or into all. Looking into all costs as much
-    /// as there is dead in the index; so that claims spend little of their time on it, the known ones do for as many
-    /// times as long.
+    /// Jobs have been put into this lane.
+    pub(super) fn note_lane(&self, lane: Lane) {
+        let mut recent = self.lock_recent();
+        match recent.lanes.iter_mut().find(|known| known.is(&lane)) {
+            Some(known) => known.from = known.from.min(lane.from),
+            None => recent.lanes.push(lane),
+        }
+    }
+
+    /// Where jobs were found by a claim that looked into the known lanes, or `everywhere`. Looking into all costs as much
+    /// as there is dead in the index; so that claims spend little of their time on it, the known ones have to do for as
+    /// many times as long.
     pub(super) fn note_lanes(
         &self,
-        known: &[Lane],
+        everywhere: bool,
         found: Vec<Lane>,
         now: Instant,
         took: Duration,
     ) {
         let mut recent = self.lock_recent();
-        if known.is_empty() {
+        if everywhere {
             recent.lanes_until = Some(now + (took * LANES_HOLD).min(LANES_HOLD_MOST));
             recent.lanes = found;
             return;
         }
         for lane in found {
-            let same =
-                |other: &&mut Lane| (other.phase, other.priority) == (lane.phase, lane.priority);
-            if let Some(known) = recent.lanes.iter_mut().find(same) {
+            if let Some(known) = recent.lanes.iter_mut().find(|known| known.is(&lane)) {
                 *known = lane;
             }
         }
     }
 
-    /// Nothing more is due in the `known` lanes: the next claim looks into all, at once unless this one has.
-    pub(super) fn look_everywhere(&self, known: &[Lane]) -> Again {
-        self.lock_recent().lanes_until = None;
-        if known.is_empty() {
-            Again::Idle
-        } else {
-            Again::After(Duration::ZERO)
+    /// When the next claim looks into all lanes: nothing more is due in those that this one looked into.
+    pub(super) fn everywhere_again(&self, everywhere: bool, now: Instant) -> Again {
+        let until = self.lock_recent().lanes_until;
+        match until {
+            _ if everywhere => Again::Idle,
+            Some(until) => Again::After(until.saturating_duration_since(now)),
+            None => Again::After(Duration::ZERO),
         }
+    }
+
+    /// The next claim looks into all lanes.
+    pub(super) fn look_everywhere(&self) {
+        self.lock_recent().lanes_until = None;
     }
 
     pub(super) fn note_pause(&self) {

@@ -149,6 +149,11 @@ impl Worker {
                 running.inbox_rests_until = Some(looked + rest);
                 looked_in = Some(looked);
                 tick.taken_in = taken.requests;
+                for (name, lane) in &taken.lanes {
+                    if let Some(account) = self.accounts.iter().find(|a| a.name == *name) {
+                        account.note_lane(*lane);
+                    }
+                }
                 if taken.requests > 0 {
                     reach(Point::TakenIn);
                 }
@@ -248,6 +253,10 @@ impl Worker {
         reach(Point::BeforeClaim);
         let asked_at = self.clock.now();
         let known = account.known_lanes(asked_at);
+        let everywhere = known.is_none();
+        if known.as_ref().is_some_and(Vec::is_empty) {
+            return Ok((0, account.everywhere_again(everywhere, asked_at)));
+        }
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -257,13 +266,17 @@ impl Worker {
                 lease: self.settings.lease,
                 worker: &self.settings.name,
                 prefer,
-                known: &known,
+                known: &known.unwrap_or_default(),
             })
             .await?;
         let now = self.clock.now();
+        let took = now.saturating_duration_since(asked_at);
         let drawn_at = account.drawn_at(asked_at, now);
         Ok(match claim {
-            Claim::Nothing => (0, account.look_everywhere(&known)),
+            Claim::Nothing => {
+                account.note_lanes(everywhere, Vec::new(), now, took);
+                (0, account.everywhere_again(everywhere, now))
+            }
             Claim::Budget(delay) => {
                 let delay = delay.max(BUDGET_STEP);
                 account.rest_until(now + delay);
@@ -272,7 +285,7 @@ impl Worker {
             }
             Claim::Paused(delay) => {
                 account.note_pause();
-                account.look_everywhere(&known);
+                account.look_everywhere();
                 let delay = delay.min(PAUSE_STEP);
                 account.rest_until(now + delay);
                 (0, Again::After(delay))
@@ -284,7 +297,7 @@ impl Worker {
             } => {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
-                account.note_lanes(&known, lanes, now, now.saturating_duration_since(asked_at));
+                account.note_lanes(everywhere, lanes, now, took);
                 self.hold(&jobs);
                 account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {
@@ -301,7 +314,7 @@ impl Worker {
                     self.note_rate_wait(account, BUDGET_STEP);
                     Again::After(BUDGET_STEP)
                 } else if claimed < slots {
-                    account.look_everywhere(&known)
+                    account.everywhere_again(everywhere, now)
                 } else {
                     Again::Idle
                 };
