@@ -11,6 +11,7 @@
 
 mod admin;
 mod backlog;
+mod dashboard;
 mod descriptors;
 mod fleet;
 mod gathering;
