@@ -101,9 +101,7 @@ async fn turn_away(desk: &Desk, parts: &Parts) -> Response {
             Some(_) => door::refuse(StatusCode::UNAUTHORIZED, "this is not the token"),
         };
     }
-    let accepts = parts.headers.get(header::ACCEPT);
-    let wants_page = accepts.is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
-    if !wants_page {
+    if !look::wants_page(&parts.headers) {
         let why = "log in, or send the token of admin.token_file as Authorization: Bearer";
         let refusal = door::refuse(StatusCode::UNAUTHORIZED, why);
         return ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response();

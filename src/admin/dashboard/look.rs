@@ -6,9 +6,11 @@ use crate::admin::dashboard::Tab;
 use crate::admin::dashboard::entrance::Visitor;
 use crate::admin::dashboard::layout;
 use crate::admin::dashboard::stream;
+use crate::admin::door;
 use crate::metrics::OfKind;
 use crate::store::StoreError;
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -123,9 +125,19 @@ impl Look {
 }
 
 /// There is no such page.
-pub(super) async fn nothing(look: Look) -> Response {
-    let trouble = Trouble::Missing("There is nothing at this address.".to_owned());
+pub(super) async fn nothing(headers: HeaderMap, look: Look) -> Response {
+    let why = "there is nothing at this address";
+    if !wants_page(&headers) {
+        return door::refuse(StatusCode::NOT_FOUND, why);
+    }
+    let trouble = Trouble::Missing(why.to_owned());
     trouble_page(&trouble, None, &look.visitor)
+}
+
+/// Whether it is a person's browser that asks, rather than a program.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT);
+    accepts.is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"))
 }
 
 /// Makes one page, of which only some are made at the same time.
