@@ -33,6 +33,7 @@ mod lease;
 mod listed;
 mod listen;
 mod migrate;
+mod minute;
 mod operate;
 mod pool;
 mod reconcile;

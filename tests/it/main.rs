@@ -26,6 +26,7 @@ mod proxy;
 mod proxying;
 mod queue;
 mod reconciling;
+mod reporting;
 mod snapshots;
 mod stopping;
 mod trouble;
