@@ -39,7 +39,7 @@ async fn pages_show_what_the_daemon_has_done() {
         .await;
     browser.open("/accounts?account=acme").await;
     browser.until_text("serves it").await;
-    browser.until_text("invalid_request").await;
+    browser.until_text("forbidden").await;
     browser.assert_calm().await;
     scene.end().await;
 }
@@ -146,7 +146,7 @@ async fn whoever_knows_the_token_logs_in_and_out() {
     browser.click("#pause-default summary").await;
     browser.click("#pause-default button").await;
     browser
-        .until_text("by alice by dashboard from 127.0.0.1")
+        .until_text("by alice (dashboard) from 127.0.0.1")
         .await;
     browser.click("form[action='/do/logout'] button").await;
     browser.until("location.pathname === '/login'").await;

@@ -1,5 +1,7 @@
-//! The pictures of the README. They are written into `docs/images` when FEATHER_SYNC_SCREENSHOTS is set.
+//! Pictures: those of the README, and for developers those of all pages in every look.
 
+use crate::browser::Browser;
+use crate::pages::PAGES;
 use crate::scene::Scene;
 use std::path::Path;
 
@@ -19,20 +21,62 @@ async fn the_readme_gets_its_pictures() {
     scene.world.execute(DAY).await;
     let browser = scene.browser().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
-    std::fs::create_dir_all(&folder).unwrap();
     browser.prefer("light").await;
     for (path, name, height) in PICTURES {
         browser.resize(1180, height, false).await;
-        browser.open(path).await;
-        browser
-            .until("document.querySelector('#live').dataset.state === 'live'")
-            .await;
-        let picture = decode(&browser.picture().await);
-        assert!(picture.len() <= LONGEST, "{name}: {} bytes", picture.len());
-        std::fs::write(folder.join(name).with_extension("png"), picture).unwrap();
+        let bytes = take(&browser, path, &folder.join(name)).await;
+        assert!(bytes <= LONGEST, "{name}: {bytes} bytes");
     }
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "for eyes; `make screenshots` runs it"]
+async fn every_page_in_every_look() {
+    let scene = Scene::busy().await;
+    scene.world.execute(DAY).await;
+    scene.world.execute(MISERY).await;
+    let browser = scene.browser().await;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("looks");
+    for (scheme, width, height) in [
+        ("light", 1280, 1100),
+        ("dark", 1280, 1100),
+        ("light", 390, 1400),
+    ] {
+        browser.prefer(scheme).await;
+        browser.resize(width, height, width < 500).await;
+        for path in PAGES {
+            let name = format!("{}-{scheme}-{width}", path.replace('/', ""));
+            take(&browser, path, &folder.join(name)).await;
+        }
+    }
+    println!("{}", folder.display());
+    scene.end().await;
+}
+
+/// Writes a picture of a page once it is up to date. Returns its size in bytes.
+async fn take(browser: &Browser, path: &str, file: &Path) -> usize {
+    browser.open(path).await;
+    browser
+        .until("document.querySelector('#live').dataset.state === 'live'")
+        .await;
+    let picture = decode(&browser.picture().await);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file.with_extension("png"), &picture).unwrap();
+    picture.len()
+}
+
+/// Much that is wrong at once.
+const MISERY: &str = "
+SELECT feather.enqueue(gen_random_uuid(), 'nobody');
+SELECT feather.enqueue(gen_random_uuid(), run_at => now() + interval '1 hour') FROM generate_series(1, 40);
+UPDATE feather.sync_accounts SET pause_reason = 'auth', paused_until = now() + interval '1 hour',
+       pause_error = 'HTTP 401: unauthorized: the key was revoked' WHERE account = 'acme';
+INSERT INTO feather.sync_audit (at, actor, action, account, connection_id, detail)
+SELECT now() - n * interval '17 minutes', (ARRAY['alice@db-1', 'bob (dashboard) from 10.0.0.7'])[1 + n % 2],
+       (ARRAY['retry', 'pause', 'resume', 'cancel'])[1 + n % 4], 'default', CASE WHEN n % 4 = 3 THEN gen_random_uuid() END,
+       CASE WHEN n % 4 = 0 THEN n * 31 || ' dead jobs, class upstream' END
+FROM generate_series(1, 14) AS n";
 
 /// A day of work, as its statistics would be.
 const DAY: &str = "
