@@ -20,7 +20,6 @@ use crate::store::ReplicaRow;
 use crate::store::Slot;
 use crate::store::Span;
 use axum::response::Response;
-use chrono::Utc;
 use maud::Markup;
 use maud::html;
 use std::collections::BTreeMap;
@@ -216,7 +215,6 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
     if replicas.is_empty() {
         return html! { p.card { "None is running. Start one: " code { "feather-sync run" } } };
     }
-    let now = Utc::now();
     let header = html! {
         th { "Name" } th { "Version" } th { "Accounts" } th { "Started" } th.n { "Last sign of life" }
     };
@@ -227,7 +225,7 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
                 td { (row.version) }
                 td { (row.accounts.join(", ")) }
                 td { (text::time(row.started_at)) }
-                td.n { (text::seconds(state::since(row.seen_at, now).floor())) " ago" }
+                td.n { (text::seconds(row.unseen_seconds.floor())) " ago" }
             }
         }
     };
