@@ -72,29 +72,22 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
         NOTHING.to_owned()
     };
     let plot = html! {
-        @for slot in 0..axis.begins.len() {
-            g {
-                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
-                @for (at, one) in series.iter().enumerate() {
-                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
-                        @let below: f64 = series[..at].iter().filter_map(|one| one.values[slot]).sum();
-                        @let (from, to) = (scale.y(below), scale.y(below + value));
-                        rect class=(one.colour) x=(dot(axis.x(slot) + 0.5)) y=(dot(to)) height=(dot((from - to).max(0.7)))
-                            width=(dot((axis.width() - 1.0).max(0.8))) {}
-                    }
-                }
-                title { (axis.label(slot)) @for one in series {
-                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
-                        " · " (text::number(whole(value))) " " (one.name)
-                    }
-                } }
-            }
+        @for (at, one) in series.iter().enumerate() {
+            path class={ "bar " (one.colour) } d=(bar(axis, &scale, &series[..at], one)) {}
         }
     };
     let legend = series
         .iter()
         .map(|one| (one, text::number(whole(one.total()))));
-    figure(title, &words, axis, &scale, &ticks, &plot, legend)
+    let tell = |slot: usize| {
+        let values = series
+            .iter()
+            .filter_map(|one| Some((one, one.values[slot].filter(|value| *value > 0.0)?)));
+        values
+            .map(|(one, value)| format!(" · {} {}", text::number(whole(value)), one.name))
+            .collect()
+    };
+    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
 }
 
 /// Lines of seconds, by decades: a tenth and an hour fit on one chart.
@@ -126,22 +119,22 @@ pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
         .map(|one| format!("{} {}", one.name, told(one)))
         .collect();
     let plot = html! {
-        @for slot in 0..axis.begins.len() {
-            g {
-                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
-                title { (axis.label(slot)) @for one in series {
-                    @if let Some(value) = one.values[slot] { " · " (one.name) " " (text::seconds(value)) }
-                } }
-            }
-        }
-        @for one in series { path class={ "line " (one.colour) } d=(path(axis, &scale, &one.values)) {} }
+        @for one in series { path class={ "line " (one.colour) } d=(line(axis, &scale, &one.values)) {} }
     };
     let legend = series.iter().map(|one| (one, told(one)));
     let words = match values().next() {
         Some(_) => words.join(", "),
         None => NOTHING.to_owned(),
     };
-    figure(title, &words, axis, &scale, &ticks, &plot, legend)
+    let tell = |slot: usize| {
+        let values = series
+            .iter()
+            .filter_map(|one| Some((one, one.values[slot]?)));
+        values
+            .map(|(one, value)| format!(" · {} {}", one.name, text::seconds(value)))
+            .collect()
+    };
+    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
 }
 
 /// How much of a whole: a bar as wide as a word.
@@ -163,6 +156,7 @@ fn figure<'s>(
     scale: &Scale,
     ticks: &[(f64, String)],
     plot: &Markup,
+    tell: impl Fn(usize) -> String,
     legend: impl Iterator<Item = (&'s Series, String)>,
 ) -> Markup {
     let first = axis.begins.first().map(|at| at.format("%H:%M").to_string());
@@ -181,6 +175,11 @@ fn figure<'s>(
                     text x=(dot(LEFT - 6.0)) y=(y) dy="3.5" text-anchor="end" { (label) }
                 }
                 (plot)
+                g.slots {
+                    @for slot in 0..axis.begins.len() {
+                        path d=(axis.slot(slot)) { title { (axis.label(slot)) (tell(slot)) } }
+                    }
+                }
                 @if words == NOTHING { text x=(dot((LEFT + WIDTH) / 2.0)) y=(dot(HEIGHT / 2.0)) text-anchor="middle" { (NOTHING) } }
                 text x=(dot(LEFT)) y=(dot(HEIGHT - 4.0)) { (first.unwrap_or_default()) }
                 text x=(dot(WIDTH)) y=(dot(HEIGHT - 4.0)) text-anchor="end" { "now" }
@@ -189,7 +188,27 @@ fn figure<'s>(
     }
 }
 
-fn path(axis: &Axis<'_>, scale: &Scale, values: &[Option<f64>]) -> String {
+/// The bars of one series, on top of those below.
+fn bar(axis: &Axis<'_>, scale: &Scale, below: &[Series], series: &Series) -> String {
+    let mut path = String::new();
+    let width = dot((axis.width() - 1.0).max(0.8));
+    for (slot, value) in series.values.iter().enumerate() {
+        let Some(value) = value.filter(|value| *value > 0.0) else {
+            continue;
+        };
+        let base: f64 = below.iter().filter_map(|one| one.values[slot]).sum();
+        let (from, to) = (scale.y(base), scale.y(base + value));
+        let height = dot((from - to).max(0.7));
+        path.push_str(&format!(
+            "M{} {}v-{height}h{width}v{height}z",
+            dot(axis.x(slot) + 0.5),
+            dot(from)
+        ));
+    }
+    path
+}
+
+fn line(axis: &Axis<'_>, scale: &Scale, values: &[Option<f64>]) -> String {
     let mut path = String::new();
     let mut is_drawing = false;
     for (slot, value) in values.iter().enumerate() {
@@ -218,6 +237,16 @@ impl Axis<'_> {
     fn x(&self, slot: usize) -> f64 {
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         LEFT + f64::from(slot) * self.width()
+    }
+
+    /// All of a slot, for the mouse.
+    fn slot(&self, slot: usize) -> String {
+        let (x, width, height) = (
+            dot(self.x(slot)),
+            dot(self.width()),
+            dot(HEIGHT - TOP - BOTTOM),
+        );
+        format!("M{x} {}h{width}v{height}h-{width}z", dot(TOP))
     }
 
     fn label(&self, slot: usize) -> String {
@@ -262,8 +291,10 @@ fn nice(most: f64) -> f64 {
     most
 }
 
+/// To a tenth, and no longer than it has to be: a page has thousands of them.
 fn dot(value: f64) -> String {
-    format!("{value:.1}")
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 #[expect(
@@ -360,7 +391,7 @@ mod tests {
             high: 10.0,
             is_log: true,
         };
-        let path = path(&axis(&begins), &scale, &values);
+        let path = line(&axis(&begins), &scale, &values);
         assert_eq!(path.matches('M').count(), 2, "{path}");
         assert_eq!(path.matches('L').count(), 1, "{path}");
     }

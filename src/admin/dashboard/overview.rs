@@ -29,6 +29,8 @@ use std::time::Duration;
 /// How long charts hold: minutes go by slowly, and the day's take longest.
 const HOUR_HOLDS: Duration = Duration::from_secs(5);
 const DAY_HOLDS: Duration = Duration::from_secs(60);
+/// Signs of life come about this often, in seconds.
+const FRESH: f64 = 20.0;
 /// Error classes that have a colour of their own, the most frequent first; all others share one.
 const COLOURS: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
@@ -225,7 +227,7 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
                 td { (row.version) }
                 td { (row.accounts.join(", ")) }
                 td { (text::time(row.started_at)) }
-                td.n { (text::seconds(row.unseen_seconds.floor())) " ago" }
+                td.n { @if row.unseen_seconds < FRESH { "just now" } @else { (text::age(row.unseen_seconds)) " ago" } }
             }
         }
     };
