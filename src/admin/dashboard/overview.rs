@@ -135,7 +135,7 @@ fn queue_row(row: &HealthRow, account: Option<&AccountUse>, oldest: Option<&Olde
             td.n { (number(row.due)) }
             td.n { a href=(state::jobs_path(name, "running")) { (number(row.running)) } }
             td.n { (number(row.settling)) }
-            td.n class=[(row.dead > 0).then_some("bad")] { a href=(state::jobs_path(name, "dead")) { (number(row.dead)) } }
+            td.n.bad[row.dead > 0] { a href=(state::jobs_path(name, "dead")) { (number(row.dead)) } }
             td.n { @match oldest {
                 Some(due) => a href=(state::connection_path(due.connection_id)) { (text::age(due.due_seconds)) },
                 None => span.zero { "–" },
