@@ -14,7 +14,9 @@ pub mod request;
 pub mod retry;
 pub mod settle;
 pub mod snapshot;
+pub mod time_to_sync;
 pub mod verdict;
+pub mod words;
 
 pub use account::AccountName;
 pub use budget::Budget;

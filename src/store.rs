@@ -10,13 +10,14 @@
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
-//! | `glance`, `inspect`, `operate` | what people ask and do |
+//! | `glance`, `timeline`, `inspect`, `audit`, `operate` | what people ask and do |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
 
 mod account;
 mod attempt;
+mod audit;
 mod checkup;
 mod claim;
 mod commit;
@@ -33,6 +34,7 @@ mod lease;
 mod listed;
 mod listen;
 mod migrate;
+mod minute;
 mod operate;
 mod pool;
 mod reconcile;
@@ -40,12 +42,14 @@ mod requests;
 mod retention;
 mod route;
 mod snapshot;
+mod timeline;
 mod tools;
 mod verify;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
 pub use attempt::ToolChanges;
+pub use audit::AuditRow;
 pub use checkup::Holder;
 pub use checkup::Rights;
 pub use checkup::Server;
@@ -87,6 +91,9 @@ pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::Look;
 pub use requests::TakenIn;
+pub use timeline::LastError;
+pub use timeline::Slot;
+pub use timeline::Span;
 pub use verify::Finding;
 pub use verify::Invariant;
 pub use verify::VerifySettings;

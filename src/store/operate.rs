@@ -184,6 +184,7 @@ impl Db {
                 tools: ToolChanges::default(),
                 upstream_request_id: None,
                 finalize_started_at: None,
+                time_to_sync: None,
             };
             let mut records: Vec<_> = jobs
                 .iter()
