@@ -11,11 +11,13 @@
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `glance`, `inspect`, `operate` | what people ask and do |
+//! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
 
 mod account;
+mod actions;
 mod attempt;
 mod checkup;
 mod claim;
@@ -29,6 +31,7 @@ mod horizon;
 mod hosts;
 mod inspect;
 mod job;
+mod jobs;
 mod lease;
 mod listed;
 mod listen;
@@ -45,6 +48,11 @@ mod verify;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
+pub use actions::Act;
+pub use actions::ActionRow;
+pub use actions::Ended;
+pub use actions::Portion;
+pub use actions::Turn;
 pub use attempt::ToolChanges;
 pub use checkup::Holder;
 pub use checkup::Rights;
@@ -70,6 +78,14 @@ pub use inspect::ConnectionReport;
 pub use inspect::Remaining;
 pub use inspect::StatusRow;
 pub use inspect::ToolRow;
+pub use jobs::Count;
+pub use jobs::IdPrefix;
+pub use jobs::JobFilter;
+pub use jobs::JobRow;
+pub use jobs::JobState;
+pub use jobs::PAGE;
+pub use jobs::Page;
+pub use jobs::Place;
 pub use lease::Expired;
 pub use listed::Change;
 pub use listed::List;
