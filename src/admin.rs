@@ -1,9 +1,11 @@
 //! The admin listener: is the process alive, can it work, what does it measure; and what others may have it do.
 
 mod connections;
+mod dashboard;
 mod door;
 mod enqueue;
 
+use crate::admin::dashboard::Dashboard;
 use crate::admin::door::Door;
 use crate::admin::enqueue::Inlet;
 use crate::metrics::Metrics;
@@ -63,6 +65,7 @@ struct Desk {
     door: Door,
     known: Arc<Mutex<Option<Known>>>,
     inlet: Inlet,
+    dashboard: Dashboard,
 }
 
 /// Serves until the token is cancelled. Answers under way are not waited for: a client that never closes must not
@@ -75,12 +78,14 @@ pub async fn serve(
     admin: Admin,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let door = Door::new(listener.local_addr()?, admin.token.clone());
+    let address = listener.local_addr()?;
+    let door = Door::new(address, admin.token.clone());
     let desk = Desk {
         admin,
         door: door.clone(),
         known: Arc::default(),
         inlet: Inlet::default(),
+        dashboard: Dashboard::new(address.port()),
     };
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -89,6 +94,8 @@ pub async fn serve(
             door.clone(),
             door::demand_token,
         ))
+        .merge(dashboard::guarded(&desk))
+        .merge(dashboard::open())
         .route("/readyz", get(readyz))
         .route(
             "/healthz",

@@ -14,6 +14,7 @@ pub mod request;
 pub mod retry;
 pub mod settle;
 pub mod snapshot;
+pub mod time_to_sync;
 pub mod verdict;
 
 pub use account::AccountName;

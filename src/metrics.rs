@@ -20,6 +20,7 @@ use crate::domain::CallKind;
 use crate::domain::ErrorClass;
 use crate::domain::Outcome;
 use crate::domain::Phase;
+use crate::domain::time_to_sync;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -73,9 +74,7 @@ fn call_seconds() -> Histogram {
 }
 
 fn sync_seconds() -> Histogram {
-    Histogram::new([
-        0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0,
-    ])
+    Histogram::new(time_to_sync::BOUNDS)
 }
 
 impl Metrics {

@@ -36,6 +36,7 @@ mod lease;
 mod listed;
 mod listen;
 mod migrate;
+mod minute;
 mod operate;
 mod pool;
 mod reconcile;
@@ -48,7 +49,7 @@ mod verify;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
-pub use actions::Act;
+pub use actions::Action;
 pub use actions::ActionRow;
 pub use actions::Ended;
 pub use actions::Portion;

@@ -19,16 +19,27 @@ use sha2::Digest;
 use sha2::Sha256;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
-/// The paths at which something is done, by POST and nothing else. All others are only looked at.
+/// What is done, is done at this path and at those below [`DO`], by POST and nothing else. All others are only looked at.
 pub(super) const ENQUEUE: &str = "/api/v1/enqueue";
-const ACTIONS: [&str; 1] = [ENQUEUE];
+/// The dashboard's actions, which only its own pages ask for, and who brings the token.
+pub(super) const DO: &str = "/do/";
+/// Judged at the same time: whether a token is the right one.
+const SEATS: usize = 4;
+/// What a wrong token costs, its seat included: so many in a row, and no more, are tried.
+const PENALTY: Duration = Duration::from_millis(500);
+/// For a seat.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the checks go by.
 #[derive(Clone)]
 pub(super) struct Door {
     token: Option<SecretString>,
     loopback: bool,
+    seats: Arc<Semaphore>,
 }
 
 impl Door {
@@ -36,17 +47,40 @@ impl Door {
         Self {
             token,
             loopback: address.ip().to_canonical().is_loopback(),
+            seats: Arc::new(Semaphore::new(SEATS)),
         }
+    }
+
+    /// Whether a token is wanted at all.
+    pub(super) fn is_locked(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether this is the token; none is where none is wanted.
+    fn is_token(&self, given: &str) -> bool {
+        // Hashes are compared, so that the time it takes tells nothing about the token.
+        self.token
+            .as_ref()
+            .is_some_and(|token| Sha256::digest(given) == Sha256::digest(token.expose_secret()))
+    }
+
+    /// [`Door::is_token`] for a token that may be guessed: a wrong one takes its time, and of many that come at once most
+    /// are not even looked at (`None`).
+    pub(super) async fn judge(&self, given: &str) -> Option<bool> {
+        let seat = tokio::time::timeout(PATIENCE, self.seats.acquire()).await;
+        let Ok(Ok(_seat)) = seat else {
+            return None;
+        };
+        let is_right = self.is_token(given);
+        if !is_right {
+            tokio::time::sleep(PENALTY).await;
+        }
+        Some(is_right)
     }
 
     /// Whether the request brings the token, or none is wanted.
     pub(super) fn knows_token(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        let given = only(headers, &header::AUTHORIZATION).and_then(bearer);
-        // Hashes are compared, so that the time it takes tells nothing about the token.
-        given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose_secret()))
+        self.token.is_none() || credential(headers).is_some_and(|given| self.is_token(given))
     }
 }
 
@@ -63,7 +97,8 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
         return refuse(StatusCode::FORBIDDEN, why);
     }
     let method = request.method();
-    let (is_right, allowed) = if ACTIONS.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    let (is_right, allowed) = if path == ENQUEUE || path.starts_with(DO) {
         (*method == Method::POST, "POST")
     } else {
         (matches!(*method, Method::GET | Method::HEAD), "GET, HEAD")
@@ -72,6 +107,15 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
         let why = format!("this path takes {allowed} only");
         let refusal = refuse(StatusCode::METHOD_NOT_ALLOWED, &why);
         return ([(header::ALLOW, allowed)], refusal).into_response();
+    }
+    // Browsers tell the page's origin with every POST, and it was found to be ours.
+    let is_known = |headers: &HeaderMap| {
+        headers.contains_key(header::ORIGIN) || headers.contains_key(header::AUTHORIZATION)
+    };
+    if path.starts_with(DO) && !is_known(request.headers()) {
+        let why =
+            "say which page asks, as Origin: http://HOST:PORT of this listener, or send the token";
+        return refuse(StatusCode::FORBIDDEN, why);
     }
     next.run(request).await
 }
@@ -84,6 +128,12 @@ pub(super) async fn demand_token(
 ) -> Response {
     if door.knows_token(request.headers()) {
         return next.run(request).await;
+    }
+    if let Some(given) = credential(request.headers())
+        && door.judge(given).await.is_none()
+    {
+        let why = "too many wrong tokens are tried";
+        return refuse(StatusCode::TOO_MANY_REQUESTS, why);
     }
     let why = "send the token of admin.token_file as Authorization: Bearer";
     let refusal = refuse(StatusCode::UNAUTHORIZED, why);
@@ -126,6 +176,11 @@ pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h 
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     }
+}
+
+/// The token that the request brings, right or wrong.
+pub(super) fn credential(headers: &HeaderMap) -> Option<&str> {
+    only(headers, &header::AUTHORIZATION).and_then(bearer)
 }
 
 /// What stands after `Bearer `, whose case does not matter.
@@ -173,169 +228,4 @@ fn is_loopback_host(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    #[test]
-    fn only_loopback_names_are_loopback_hosts() {
-        for host in [
-            "localhost",
-            "LOCALHOST:9464",
-            "127.0.0.1",
-            "127.0.0.1:1",
-            "127.9.9.9:80",
-            "[::1]",
-            "[::1]:9464",
-        ] {
-            assert!(is_loopback_host(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example:9464",
-            "localhost.",
-            "localhost:",
-            "localhost:9464:9464",
-            "localhost@evil.example",
-            "evil.example#localhost",
-            "127.0.0.1 ",
-            "10.0.0.1",
-            "0.0.0.0:9464",
-            "[::2]:1",
-            "[::1]evil.example",
-            "::",
-            "0x7f.1",
-            "2130706433",
-        ] {
-            assert!(!is_loopback_host(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_page_of_another_site_is_told_by_origin_and_fetch_metadata() {
-        let host = ("host", "localhost:9464");
-        for lines in [
-            &[host][..],
-            &[host, ("origin", "http://localhost:9464")],
-            &[host, ("sec-fetch-site", "same-origin")],
-            &[host, ("sec-fetch-site", "none")],
-            &[
-                host,
-                ("sec-fetch-site", "cross-site"),
-                ("sec-fetch-mode", "navigate"),
-            ],
-        ] {
-            assert!(
-                !is_from_another_site(&Method::GET, &headers(lines)),
-                "{lines:?}"
-            );
-        }
-        for lines in [
-            &[host, ("origin", "null")][..],
-            &[host, ("origin", "http://evil.example")],
-            &[host, ("origin", "http://localhost:9465")],
-            &[host, ("origin", "http://localhost:9464.evil.example")],
-            &[
-                host,
-                ("origin", "http://localhost:9464"),
-                ("origin", "http://evil.example"),
-            ],
-            &[host, ("sec-fetch-site", "cross-site")],
-            &[host, ("sec-fetch-site", "same-site")],
-            &[
-                host,
-                ("origin", "http://localhost:9464"),
-                ("sec-fetch-site", "cross-site"),
-            ],
-            &[
-                host,
-                ("sec-fetch-site", "cross-site"),
-                ("sec-fetch-mode", "cors"),
-            ],
-            &[("origin", "http://localhost:9464")],
-        ] {
-            assert!(
-                is_from_another_site(&Method::GET, &headers(lines)),
-                "{lines:?}"
-            );
-        }
-        let followed = headers(&[
-            host,
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-mode", "navigate"),
-        ]);
-        assert!(is_from_another_site(&Method::POST, &followed));
-    }
-
-    #[test]
-    fn a_token_counts_only_as_the_one_bearer_credential() {
-        let door = |token: Option<&str>| {
-            Door::new(([10, 0, 0, 1], 1).into(), token.map(SecretString::from))
-        };
-        for credentials in [
-            "Bearer open-sesame",
-            "bearer open-sesame",
-            "BEARER  open-sesame ",
-        ] {
-            let headers = headers(&[("authorization", credentials)]);
-            assert!(
-                door(Some("open-sesame")).knows_token(&headers),
-                "{credentials:?}"
-            );
-        }
-        for credentials in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "Beareropen-sesame",
-            "Bearer\topen-sesame",
-            "Bearer open-sesam",
-            "Bearer open-sesame1",
-            "Bearer Open-Sesame",
-            "Bearer open -sesame",
-            "Bearer open-sesame, x",
-            "Basic open-sesame",
-            "open-sesame",
-        ] {
-            let headers = headers(&[("authorization", credentials)]);
-            assert!(
-                !door(Some("open-sesame")).knows_token(&headers),
-                "{credentials:?}"
-            );
-        }
-        let twice = headers(&[
-            ("authorization", "Bearer open-sesame"),
-            ("authorization", "Bearer open-sesame"),
-        ]);
-        assert!(!door(Some("open-sesame")).knows_token(&twice));
-        assert!(!door(Some("open-sesame")).knows_token(&headers(&[])));
-        assert!(door(None).knows_token(&headers(&[])));
-    }
-
-    #[test]
-    fn an_address_that_maps_to_loopback_is_loopback() {
-        for (address, loopback) in [
-            ("127.0.0.1:1", true),
-            ("[::1]:1", true),
-            ("[::ffff:127.0.0.1]:1", true),
-            ("10.0.0.1:1", false),
-            ("0.0.0.0:1", false),
-            ("[::]:1", false),
-        ] {
-            assert_eq!(
-                Door::new(address.parse().unwrap(), None).loopback,
-                loopback,
-                "{address}"
-            );
-        }
-    }
-}
+mod tests;

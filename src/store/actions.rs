@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Action {
     /// Makes them due now, as `retry` does.
     Retry,
     /// Takes them out of the queue, as `cancel` does.
@@ -26,7 +26,7 @@ pub enum Act {
     Sync,
 }
 
-impl Act {
+impl Action {
     /// Every act.
     pub const ALL: [Self; 3] = [Self::Retry, Self::Cancel, Self::Sync];
 
@@ -70,7 +70,7 @@ pub struct Turn {
     pub id: i64,
     /// Fencing token of the turn.
     pub token: Uuid,
-    pub(super) act: Act,
+    pub(super) act: Action,
     pub(super) filter: JobFilter,
     pub(super) requested_by: String,
     pub(super) requested_at: DateTime<Utc>,
@@ -104,7 +104,7 @@ impl Db {
     /// When the database fails; nothing has been asked for then.
     pub async fn request_action(
         &self,
-        act: Act,
+        act: Action,
         filter: &JobFilter,
         expected: Option<u64>,
         actor: &str,
@@ -213,7 +213,7 @@ impl Db {
             .await?;
             let known = open.into_iter().find_map(|row| {
                 let filter = serde_json::from_value(row.filter).ok()?;
-                let act = Act::parse(&row.action)?;
+                let act = Action::parse(&row.action)?;
                 let token = Uuid::new_v4();
                 let (id, requested_by, requested_at) = (row.id, row.requested_by, row.requested_at);
                 Some(Turn { id, token, act, filter, requested_by, requested_at })

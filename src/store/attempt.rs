@@ -1,6 +1,7 @@
 //! The history: one row per attempt, written once when it ends, with the last word per connection and the
 //! minute's counts beside it.
 
+use crate::store::minute;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
@@ -28,6 +29,8 @@ pub(super) struct AttemptRecord<'a> {
     pub(super) upstream_request_id: Option<&'a str>,
     /// Start of the finalize that led to a success.
     pub(super) finalize_started_at: Option<DateTime<Utc>>,
+    /// From the oldest request's wish to now; of one that is synced.
+    pub(super) time_to_sync: Option<Duration>,
 }
 
 /// Tools that an attempt added, changed and marked removed.
@@ -100,6 +103,11 @@ pub(super) async fn record(
     }
     let finalize_started_at = column!(finalize_started_at);
     let retry_at = column!(retry_at);
+    let minute = minute::counts(records);
+    macro_rules! counted {
+        ($($what:tt)+) => { minute.values().map(|m| m.$($what)+).collect::<Vec<_>>() };
+    }
+    let (accounts, workers): (Vec<_>, Vec<_>) = minute.keys().copied().unzip();
     sqlx::query!(
         r#"
         WITH new AS MATERIALIZED (
@@ -135,15 +143,19 @@ pub(super) async fn record(
                 last_success_started_at = COALESCE(excluded.last_success_started_at, r.last_success_started_at),
                 last_error_class = excluded.last_error_class, last_error = excluded.last_error
         ), counts AS (
-            INSERT INTO feather.sync_throughput AS t (account, minute, worker, synced, failed)
-            SELECT account, date_trunc('minute', now()), worker, count(*) FILTER (WHERE outcome = 'synced'),
-                   count(*) FILTER (WHERE outcome IN ('retry', 'dead', 'crashed'))
-            FROM new
-            WHERE outcome IN ('synced', 'retry', 'dead', 'crashed')
-            GROUP BY account, worker
+            INSERT INTO feather.sync_throughput AS t
+                (account, minute, worker, synced, failed, deferred, calls, failed_by_class, time_to_sync)
+            SELECT account, date_trunc('minute', now()), worker, synced, failed, deferred, calls, failed_by_class::jsonb,
+                   time_to_sync::bigint[]
+            FROM unnest($20::text[], $21::text[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::text[],
+                        $27::text[])
+                AS m (account, worker, synced, failed, deferred, calls, failed_by_class, time_to_sync)
             ORDER BY account, worker
             ON CONFLICT (account, minute, worker) DO UPDATE
-            SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed
+            SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed,
+                deferred = t.deferred + excluded.deferred, calls = t.calls + excluded.calls,
+                failed_by_class = feather.counts_add(t.failed_by_class, excluded.failed_by_class),
+                time_to_sync = feather.histogram_add(t.time_to_sync, excluded.time_to_sync)
         )
         DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
         "#,
@@ -165,7 +177,15 @@ pub(super) async fn record(
         &column!(tools.removed),
         &column!(upstream_request_id) as _,
         &finalize_started_at as _,
-        done
+        done,
+        &accounts as _,
+        &workers as _,
+        &counted!(synced),
+        &counted!(failed),
+        &counted!(deferred),
+        &counted!(calls),
+        &counted!(failed_by_class()),
+        &counted!(time_to_sync()) as _
     )
     .execute(conn)
     .await?;

@@ -120,7 +120,7 @@ async fn write_batch(
             due.insert(f.job.connection_id, *until);
         }
     }
-    record(conn, &applied, worker, &tools, &due).await?;
+    record(conn, &applied, now, worker, &tools, &due).await?;
     reach(Point::Recorded);
     if !updates.is_empty() {
         job::update(conn, &updates).await?;
@@ -221,13 +221,14 @@ async fn write_snapshots(
 async fn record(
     conn: &mut PgConnection,
     applied: &[&Finished],
+    now: DateTime<Utc>,
     worker: &str,
     tools: &HashMap<Uuid, ToolChanges>,
     due: &HashMap<Uuid, DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     let records: Vec<_> = applied
         .iter()
-        .map(|Finished { job, verdict, took }| AttemptRecord {
+        .map(|finished @ Finished { job, verdict, took }| AttemptRecord {
             account: job.account.as_str(),
             connection_id: job.connection_id,
             kind: job.phase.call().as_str(),
@@ -247,6 +248,7 @@ async fn record(
             tools: tools.get(&job.connection_id).copied().unwrap_or_default(),
             upstream_request_id: verdict.upstream_request_id.as_deref(),
             finalize_started_at: Some(job.finalize_started_at),
+            time_to_sync: time_to_sync(finished, now),
         })
         .collect();
     let done: Vec<_> = applied

@@ -166,6 +166,7 @@ impl Db {
                     tools: ToolChanges::default(),
                     upstream_request_id: None,
                     finalize_started_at: None,
+                    time_to_sync: None,
                 })
                 .collect();
             attempt::record(&mut tx, &records, &[]).await?;

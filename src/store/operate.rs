@@ -308,6 +308,7 @@ pub(super) async fn take_out(
         tools: ToolChanges::default(),
         upstream_request_id: None,
         finalize_started_at: None,
+        time_to_sync: None,
     };
     let mut records: Vec<_> = jobs
         .iter()

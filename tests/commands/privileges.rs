@@ -16,7 +16,7 @@ const ROLES: [Option<&str>; 4] = [
 ];
 
 /// What reporting reads.
-const REPORTS: [&str; 7] = [
+const REPORTS: [&str; 8] = [
     "integration_connections",
     "integration_connection_tools",
     "sync_attempts",
@@ -24,6 +24,17 @@ const REPORTS: [&str; 7] = [
     "tools",
     "sync_status",
     "sync_health",
+    "sync_minutes",
+];
+
+/// Functions for those who report, and for the daemon that counts with them.
+const SUMS: [&str; 6] = [
+    "counts_add",
+    "counts_sum",
+    "histogram_add",
+    "histogram_sum",
+    "time_to_sync_bounds",
+    "time_to_sync_percentile",
 ];
 
 /// What a role is for. Whatever is added to the schema later falls under it, too.
@@ -181,10 +192,10 @@ fn of_single_columns_only_an_enqueuer_sees_one_the_id_for_returning() {
 }
 
 #[test]
-fn functions_and_sequences_are_for_those_who_enqueue() {
+fn functions_are_for_those_who_need_them_and_sequences_for_nobody() {
     let db = Database::migrated();
     let functions = db.rows(
-        "SELECT p.oid::regprocedure, proname LIKE 'enqueue%' FROM pg_proc p
+        "SELECT p.oid::regprocedure, proname FROM pg_proc p
          WHERE pronamespace = 'feather'::regnamespace ORDER BY 1",
     );
     assert!(functions.len() >= 3, "{functions:?}");
@@ -204,11 +215,11 @@ fn functions_and_sequences_are_for_those_who_enqueue() {
                 "SELECT has_function_privilege('{user}', '{}', 'EXECUTE')",
                 function[0]
             );
-            let expected = if enqueues && function[1] == "t" {
-                "t"
-            } else {
-                "f"
-            };
+            let name = function[1].as_str();
+            let reports = matches!(role, Some("feather_worker" | "feather_reporter"));
+            let expected =
+                enqueues && name.starts_with("enqueue") || reports && SUMS.contains(&name);
+            let expected = if expected { "t" } else { "f" };
             assert_eq!(db.value(&right), expected, "{role:?} {function:?}");
         }
         let called = allowed(&db, &user, &calls);

@@ -11,6 +11,7 @@
 
 mod admin;
 mod backlog;
+mod dashboard;
 mod descriptors;
 mod fleet;
 mod gathering;
@@ -25,6 +26,7 @@ mod proxy;
 mod proxying;
 mod queue;
 mod reconciling;
+mod reporting;
 mod snapshots;
 mod stopping;
 mod trouble;

@@ -1,6 +1,6 @@
 //! A portion of an action: some jobs are chosen, locked, looked at once more, and acted on.
 
-use crate::store::actions::Act;
+use crate::store::actions::Action;
 use crate::store::actions::Ended;
 use crate::store::actions::Turn;
 use crate::store::connection::Db;
@@ -88,7 +88,7 @@ async fn act(
         return Ok(Portion::Over(Ended::Stopped, state.done.unsigned_abs()));
     }
     let chosen = choose(conn, turn, state.behind).await?;
-    if turn.act == Act::Cancel && !chosen.ids.is_empty() {
+    if turn.act == Action::Cancel && !chosen.ids.is_empty() {
         operate::hold_take_in(conn).await?;
     }
     let locked = lock(conn, turn, &chosen.ids).await?;
@@ -108,12 +108,12 @@ async fn act(
     };
     let acted = match turn.act {
         _ if ids(None).is_empty() => 0,
-        Act::Retry => count(&operate::make_due(conn, &ids(None)).await?),
-        Act::Sync => {
+        Action::Retry => count(&operate::make_due(conn, &ids(None)).await?),
+        Action::Sync => {
             let asked = operate::ask_anew(conn, &ids(Some(false)), &turn.requested_by).await?;
             asked + count(&operate::make_due(conn, &ids(Some(true))).await?)
         }
-        Act::Cancel => count(&operate::take_out(conn, &ids(None), &turn.requested_by).await?),
+        Action::Cancel => count(&operate::take_out(conn, &ids(None), &turn.requested_by).await?),
     };
     let behind = match (&chosen.next, held_up) {
         (Next::Front, _) => None,
@@ -200,7 +200,7 @@ async fn choose(
         filter,
         behind,
         asked_at: Some(turn.requested_at),
-        but_running: turn.act == Act::Retry,
+        but_running: turn.act == Action::Retry,
         most: MOST,
     };
     let (ids, next) = walk.on(conn).await?;
@@ -271,7 +271,7 @@ async fn choose_running(
         turn.requested_at,
         behind,
         i64::try_from(MOST).unwrap_or(i64::MAX),
-        turn.act == Act::Retry
+        turn.act == Action::Retry
     )
     .fetch_all(conn)
     .await?;
@@ -322,7 +322,7 @@ async fn lock(
         turn.filter.effective_state().map(JobState::as_str),
         turn.filter.for_seconds.map(f64::from),
         turn.requested_at,
-        turn.act == Act::Retry
+        turn.act == Action::Retry
     )
     .fetch_all(conn)
     .await

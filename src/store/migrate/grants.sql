@@ -8,16 +8,23 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     TO feather_worker;
 GRANT SELECT ON
     feather.connections, feather.tools, feather.sync_status, feather.sync_health, feather.sync_counts_now,
-    feather.sync_served_accounts, feather._sqlx_migrations
+    feather.sync_served_accounts, feather.sync_minutes, feather._sqlx_migrations
     TO feather_worker;
 
 REVOKE EXECUTE ON FUNCTION
     feather.enqueue(uuid, text, integer, timestamptz), feather.enqueue_many(uuid[], text, integer, timestamptz),
-    feather.wake_worker()
+    feather.wake_worker(), feather.time_to_sync_bounds(), feather.histogram_add(bigint[], bigint[]),
+    feather.histogram_sum(bigint[]), feather.counts_add(jsonb, jsonb), feather.counts_sum(jsonb),
+    feather.time_to_sync_percentile(bigint[], double precision)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     feather.enqueue(uuid, text, integer, timestamptz), feather.enqueue_many(uuid[], text, integer, timestamptz)
     TO feather_worker, feather_enqueuer;
+GRANT EXECUTE ON FUNCTION
+    feather.time_to_sync_bounds(), feather.histogram_add(bigint[], bigint[]), feather.histogram_sum(bigint[]),
+    feather.counts_add(jsonb, jsonb), feather.counts_sum(jsonb),
+    feather.time_to_sync_percentile(bigint[], double precision)
+    TO feather_worker, feather_reporter;
 
 -- RETURNING id needs to see the id, and nothing else.
 GRANT INSERT ON feather.sync_requests TO feather_enqueuer;
@@ -26,7 +33,8 @@ GRANT SELECT ON feather.sync_status TO feather_enqueuer;
 
 GRANT SELECT ON
     feather.integration_connections, feather.integration_connection_tools, feather.sync_attempts,
-    feather.connections, feather.tools, feather.sync_status, feather.sync_health
+    feather.connections, feather.tools, feather.sync_status, feather.sync_health,
+    feather.sync_minutes
     TO feather_reporter;
 
 -- Names in them mean what they meant to us, whatever stands first in the caller's search_path; pg_temp would, unless named.

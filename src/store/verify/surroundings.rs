@@ -45,7 +45,7 @@ pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
 ];
 
 /// Indexes of the schema by table, those of keys aside.
-pub(super) const INDEXES: [(&str, &str); 7] = [
+pub(super) const INDEXES: [(&str, &str); 8] = [
     ("integration_connections", "integration_connections_changed"),
     ("sync_attempts", "sync_attempts_finished"),
     ("sync_audit", "sync_audit_at"),
@@ -53,6 +53,7 @@ pub(super) const INDEXES: [(&str, &str); 7] = [
     ("sync_jobs", "sync_jobs_dead"),
     ("sync_jobs", "sync_jobs_lease"),
     ("sync_requests", "sync_requests_connection"),
+    ("sync_throughput", "sync_throughput_minute"),
 ];
 
 pub(super) async fn schema_is_whole(

@@ -31,7 +31,8 @@ UNION ALL SELECT 'index', r.name || '.' || i.indexrelid::regclass::text, pg_get_
 UNION ALL SELECT 'trigger', r.name || '.' || t.tgname, pg_get_triggerdef(t.oid)
           FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal
 UNION ALL SELECT 'view', name, pg_get_viewdef(oid) FROM relation WHERE relkind = 'v'
-UNION ALL SELECT 'function', name, pg_get_functiondef(oid) FROM functions
+UNION ALL SELECT 'function', name, CASE WHEN prokind = 'a' THEN (SELECT to_jsonb(a) - 'aggfnoid' FROM pg_aggregate a WHERE aggfnoid = oid)::text
+                                        ELSE pg_get_functiondef(oid) END FROM functions
 UNION ALL SELECT 'signature', name, pg_get_function_arguments(oid) || ' -> ' || pg_get_function_result(oid) FROM functions
 UNION ALL SELECT 'comment', o.type || ' ' || o.identity, d.description
           FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o WHERE o.identity ~ '\\mfeather\\M'

@@ -1,0 +1,3 @@
+//! What is made for reports.
+
+mod minutes;
