@@ -11,6 +11,7 @@
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `glance`, `inspect`, `operate` | what people ask and do |
+//! | `search`, `dossier` | tools of all connections; one connection, one tool |
 //! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
@@ -23,6 +24,7 @@ mod checkup;
 mod claim;
 mod commit;
 mod connection;
+mod dossier;
 mod draw;
 mod error;
 mod fleet;
@@ -43,6 +45,7 @@ mod reconcile;
 mod requests;
 mod retention;
 mod route;
+mod search;
 mod snapshot;
 mod tools;
 mod verify;
@@ -65,6 +68,9 @@ pub use commit::Committed;
 pub use connection::Db;
 pub use connection::DbSettings;
 pub use connection::PoolState;
+pub use dossier::Field;
+pub use dossier::ToolDetails;
+pub use dossier::ToolSlug;
 pub use draw::Draw;
 pub use draw::Token;
 pub use error::StoreError;
@@ -103,6 +109,10 @@ pub use reconcile::Reconciled;
 pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;
+pub use search::FoundTool;
+pub use search::ToolFilter;
+pub use search::ToolKind;
+pub use search::ToolPlace;
 pub use verify::Finding;
 pub use verify::Invariant;
 pub use verify::VerifySettings;

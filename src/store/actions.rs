@@ -12,6 +12,7 @@ use crate::store::jobs::JobFilter;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
+use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Every act.
+    /// Every action.
     pub const ALL: [Self; 3] = [Self::Retry, Self::Cancel, Self::Sync];
 
     /// Its word.
@@ -39,9 +40,9 @@ impl Action {
         }
     }
 
-    /// The act that a word names.
+    /// The action that a word names.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|act| act.as_str() == word)
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
     }
 }
 
@@ -70,10 +71,17 @@ pub struct Turn {
     pub id: i64,
     /// Fencing token of the turn.
     pub token: Uuid,
-    pub(super) act: Action,
+    pub(super) action: Action,
     pub(super) filter: JobFilter,
     pub(super) requested_by: String,
     pub(super) requested_at: DateTime<Utc>,
+}
+
+/// In words, for the log: `retry dead, class upstream`.
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.action.as_str(), self.filter)
+    }
 }
 
 /// How an action ended.
@@ -88,7 +96,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn as_str(self) -> &'static str {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Stopped => "stopped",
@@ -104,7 +113,7 @@ impl Db {
     /// When the database fails; nothing has been asked for then.
     pub async fn request_action(
         &self,
-        act: Action,
+        action: Action,
         filter: &JobFilter,
         expected: Option<u64>,
         actor: &str,
@@ -125,7 +134,7 @@ impl Db {
             )
             SELECT id FROM asked
             "#,
-            act.as_str(),
+            action.as_str(),
             filter_json,
             actor,
             expected,
@@ -213,10 +222,10 @@ impl Db {
             .await?;
             let known = open.into_iter().find_map(|row| {
                 let filter = serde_json::from_value(row.filter).ok()?;
-                let act = Action::parse(&row.action)?;
+                let action = Action::parse(&row.action)?;
                 let token = Uuid::new_v4();
                 let (id, requested_by, requested_at) = (row.id, row.requested_by, row.requested_at);
-                Some(Turn { id, token, act, filter, requested_by, requested_at })
+                Some(Turn { id, token, action, filter, requested_by, requested_at })
             });
             if let Some(turn) = &known {
                 sqlx::query!(

@@ -1,5 +1,7 @@
 //! The schema: migrated on a connection of its own, which takes every lock with it when it closes.
 
+mod indexes;
+
 use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
 use crate::store::connection::within;
@@ -148,6 +150,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             .execute(&mut *conn)
             .await?;
     }
+    indexes::build(conn).await?;
     Ok(migrated)
 }
 

@@ -291,38 +291,56 @@ pub(super) async fn take_out(
     .fetch_all(&mut *conn)
     .await?;
     let why = format!("cancelled by {actor}");
-    let record = |connection_id, account, phase: Phase, attempt, started_at, finished_at| AttemptRecord {
-        account,
-        connection_id,
-        kind: phase.call().as_str(),
-        attempt,
-        worker: actor,
-        started_at,
-        finished_at,
-        outcome: Outcome::Cancelled.as_str(),
-        http_status: None,
-        error_class: None,
-        error: Some(why.as_str().into()),
-        retry_at: None,
-        tools_status: None,
-        tools: ToolChanges::default(),
-        upstream_request_id: None,
-        finalize_started_at: None,
-        time_to_sync: None,
-    };
+    let record =
+        |connection_id, account, phase: Phase, attempt, started_at, finished_at| AttemptRecord {
+            account,
+            connection_id,
+            kind: phase.call().as_str(),
+            attempt,
+            worker: actor,
+            started_at,
+            finished_at,
+            outcome: Outcome::Cancelled.as_str(),
+            http_status: None,
+            error_class: None,
+            error: Some(why.as_str().into()),
+            retry_at: None,
+            tools_status: None,
+            tools: ToolChanges::default(),
+            upstream_request_id: None,
+            finalize_started_at: None,
+            time_to_sync: None,
+        };
     let mut records: Vec<_> = jobs
         .iter()
         .map(|job| {
             let phase = Phase::parse(&job.phase).unwrap_or(Phase::Finalize);
             let started_at = job.started_at.filter(|_| job.running).unwrap_or(job.now);
-            record(job.connection_id, job.account.as_str(), phase, job.attempt, started_at, job.now)
+            record(
+                job.connection_id,
+                job.account.as_str(),
+                phase,
+                job.attempt,
+                started_at,
+                job.now,
+            )
         })
         .collect();
     for request in &requests {
-        if !jobs.iter().any(|job| job.connection_id == request.connection_id) {
+        if !jobs
+            .iter()
+            .any(|job| job.connection_id == request.connection_id)
+        {
             let account = request.account.as_str();
             let now = request.now;
-            records.push(record(request.connection_id, account, Phase::Finalize, 0, now, now));
+            records.push(record(
+                request.connection_id,
+                account,
+                Phase::Finalize,
+                0,
+                now,
+                now,
+            ));
         }
     }
     attempt::record(conn, &records, &[]).await?;

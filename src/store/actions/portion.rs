@@ -88,7 +88,7 @@ async fn act(
         return Ok(Portion::Over(Ended::Stopped, state.done.unsigned_abs()));
     }
     let chosen = choose(conn, turn, state.behind).await?;
-    if turn.act == Action::Cancel && !chosen.ids.is_empty() {
+    if turn.action == Action::Cancel && !chosen.ids.is_empty() {
         operate::hold_take_in(conn).await?;
     }
     let locked = lock(conn, turn, &chosen.ids).await?;
@@ -106,7 +106,7 @@ async fn act(
             .map(|job| job.id)
             .collect()
     };
-    let acted = match turn.act {
+    let acted = match turn.action {
         _ if ids(None).is_empty() => 0,
         Action::Retry => count(&operate::make_due(conn, &ids(None)).await?),
         Action::Sync => {
@@ -200,7 +200,7 @@ async fn choose(
         filter,
         behind,
         asked_at: Some(turn.requested_at),
-        but_running: turn.act == Action::Retry,
+        but_running: turn.action == Action::Retry,
         most: MOST,
     };
     let (ids, next) = walk.on(conn).await?;
@@ -271,7 +271,7 @@ async fn choose_running(
         turn.requested_at,
         behind,
         i64::try_from(MOST).unwrap_or(i64::MAX),
-        turn.act == Action::Retry
+        turn.action == Action::Retry
     )
     .fetch_all(conn)
     .await?;
@@ -322,7 +322,7 @@ async fn lock(
         turn.filter.effective_state().map(JobState::as_str),
         turn.filter.for_seconds.map(f64::from),
         turn.requested_at,
-        turn.act == Action::Retry
+        turn.action == Action::Retry
     )
     .fetch_all(conn)
     .await

@@ -11,9 +11,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Jobs that are looked at in the order of ids before a page ends, whatever it has found.
-const LOOKED_AT: i64 = 20_000;
+const LOOKED_AT: i64 = 5_000;
 /// Times so many are looked at to count.
-const COUNTED_PARTS: u32 = 50;
+const COUNTED_PARTS: u32 = 100;
 
 /// Ids of a page.
 pub(in crate::store) struct Keys {
