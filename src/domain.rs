@@ -16,6 +16,7 @@ pub mod settle;
 pub mod snapshot;
 pub mod time_to_sync;
 pub mod verdict;
+pub mod words;
 
 pub use account::AccountName;
 pub use budget::Budget;

@@ -33,8 +33,9 @@
 //! | … [`metrics`] | every metric with its name, help and labels |
 //! | … [`config`] | typed sections; defaults, then file, then credentials, then environment |
 //! | … [`sim`] | a simulated Feather API with scripted faults; shares no types with `feather` |
+//! | [`assessment`] | whether all is well, and if not, what to do: for `status` and the dashboard |
 //! | [`worker`] | the loop that waits and the step that takes in, claims and starts; the committer; the upkeep |
-//! | … [`admin`] | health, metrics and enqueueing over HTTP |
+//! | … [`admin`] | health, metrics, enqueueing and the dashboard, over HTTP |
 //! | [`daemon`] | the composition root: the only place that wires things together |
 //! | [`cli`] | the command line |
 //!
@@ -46,6 +47,7 @@
 //! same story at length, `docs/decisions/` why it is so, and `CONTRIBUTING.md` what to touch to add something.
 
 pub mod admin;
+pub mod assessment;
 pub mod cli;
 pub mod config;
 pub mod daemon;

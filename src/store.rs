@@ -13,6 +13,7 @@
 //! | `glance`, `inspect`, `operate` | what people ask and do |
 //! | `search`, `dossier` | tools of all connections; one connection, one tool |
 //! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |
+//! | `glance`, `timeline`, `inspect`, `audit`, `operate` | what people ask and do |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
@@ -20,6 +21,7 @@
 mod account;
 mod actions;
 mod attempt;
+mod audit;
 mod checkup;
 mod claim;
 mod commit;
@@ -47,6 +49,7 @@ mod retention;
 mod route;
 mod search;
 mod snapshot;
+mod timeline;
 mod tools;
 mod verify;
 
@@ -58,6 +61,7 @@ pub use actions::Ended;
 pub use actions::Portion;
 pub use actions::Turn;
 pub use attempt::ToolChanges;
+pub use audit::AuditRow;
 pub use checkup::Holder;
 pub use checkup::Rights;
 pub use checkup::Server;
@@ -113,6 +117,9 @@ pub use search::FoundTool;
 pub use search::ToolFilter;
 pub use search::ToolKind;
 pub use search::ToolPlace;
+pub use timeline::LastError;
+pub use timeline::Slot;
+pub use timeline::Span;
 pub use verify::Finding;
 pub use verify::Invariant;
 pub use verify::VerifySettings;

@@ -10,32 +10,47 @@
 //! | `look`, `stream` | from a request to a page, once or again and again |
 //! | `act` | from a form to what is done and said |
 //! | `entrance`, `sessions` | who may come in |
-//! | `layout`, `text`, `assets` | what pages are made of |
+//! | `layout`, `text`, `state`, `chart`, `assets` | what pages are made of |
+//! | `memory` | what is not asked anew for each look |
 //! | all others | one page each, with its actions |
 
 mod accounts;
 mod act;
 mod assets;
+mod audit;
+mod chart;
 mod entrance;
 mod layout;
 mod look;
+mod memory;
+mod overview;
 mod sessions;
+mod state;
 mod stream;
 mod text;
 
 use crate::admin::Desk;
+use crate::admin::dashboard::memory::Memory;
 use crate::admin::dashboard::sessions::Sessions;
+use crate::assessment::Status;
+use crate::store::LastError;
+use crate::store::Slot;
+use crate::store::StoreError;
 use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use axum::routing::post;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Pages that are being made at the same time: the database's sessions are for the work.
 const LOOKS: usize = 2;
 /// Browsers that are kept up to date at the same time.
 const STREAMS: usize = 16;
+
+/// How long a look at the queue holds.
+const STATUS_HOLDS: Duration = Duration::from_millis(1_500);
 
 /// What the dashboard keeps from one request to the next.
 #[derive(Clone)]
@@ -44,6 +59,18 @@ pub(super) struct Dashboard {
     looks: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     said: act::Said,
+    status: Memory<Arc<Status>>,
+    hour: Memory<Arc<Vec<Slot>>>,
+    day: Memory<Arc<Vec<Slot>>>,
+    errors: Memory<Arc<Vec<LastError>>>,
+}
+
+impl Desk {
+    /// What `status` shows, too, from a moment ago.
+    async fn status(&self) -> Result<Arc<Status>, StoreError> {
+        let look = async { Status::look(&self.admin.db).await.map(Arc::new) };
+        self.dashboard.status.get(STATUS_HOLDS, look).await
+    }
 }
 
 impl Dashboard {
@@ -54,6 +81,10 @@ impl Dashboard {
             looks: Arc::new(Semaphore::new(LOOKS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             said: act::Said::default(),
+            status: Memory::default(),
+            hour: Memory::default(),
+            day: Memory::default(),
+            errors: Memory::default(),
         }
     }
 }
@@ -61,21 +92,27 @@ impl Dashboard {
 /// A page in the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tab {
+    Overview,
     Accounts,
+    Audit,
 }
 
 impl Tab {
-    const ALL: [Self; 1] = [Self::Accounts];
+    const ALL: [Self; 3] = [Self::Overview, Self::Accounts, Self::Audit];
 
     fn path(self) -> &'static str {
         match self {
+            Self::Overview => "/",
             Self::Accounts => "/accounts",
+            Self::Audit => "/audit",
         }
     }
 
     fn name(self) -> &'static str {
         match self {
+            Self::Overview => "Overview",
             Self::Accounts => "Accounts",
+            Self::Audit => "Audit",
         }
     }
 }
@@ -83,7 +120,9 @@ impl Tab {
 /// Pages and actions, for those who are let in.
 pub(super) fn guarded(desk: &Desk) -> Router<Desk> {
     Router::new()
+        .route("/", get(overview::page))
         .route("/accounts", get(accounts::page))
+        .route("/audit", get(audit::page))
         .route("/do/pause", post(accounts::pause))
         .route("/do/resume", post(accounts::resume))
         .route("/do/logout", post(entrance::logout))

@@ -4,14 +4,13 @@ use std::io;
 use std::io::ErrorKind;
 use std::io::Write;
 
-use chrono::DateTime;
-use chrono::SecondsFormat;
-use chrono::Utc;
 use comfy_table::Table;
 use comfy_table::presets;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+pub(super) use crate::domain::words::count;
+pub(super) use crate::domain::words::time;
 use crate::telemetry;
 
 /// Characters of a long text that a table shows.
@@ -107,19 +106,9 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// A time for people, to the second.
-pub(super) fn time(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
 /// The value as text, a dash where there is none.
 pub(super) fn or_dash<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), text)
-}
-
-/// `1 job`, `2 jobs`.
-pub(super) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

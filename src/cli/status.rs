@@ -1,6 +1,5 @@
 //! `status`
 
-mod assessment;
 mod page;
 
 use std::io;
@@ -9,20 +8,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::assessment;
+use crate::assessment::Concern;
+use crate::assessment::Status;
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::output;
 use crate::cli::output::Reader;
-use crate::cli::status::assessment::Concern;
 use crate::cli::stop;
-use crate::store::AccountRow;
-use crate::store::Db;
-use crate::store::ErrorCount;
-use crate::store::HealthRow;
-use crate::store::OldestDue;
-use crate::store::OldestRequest;
-use crate::store::ReplicaRow;
-use crate::store::StoreError;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -63,45 +56,10 @@ struct Report {
     status: Status,
 }
 
-/// What a look finds.
-#[derive(Debug, Default, Serialize)]
-struct Status {
-    health: Vec<HealthRow>,
-    accounts: Vec<AccountUse>,
-    replicas: Vec<ReplicaRow>,
-    /// One per account in which something is due.
-    oldest_due: Vec<OldestDue>,
-    oldest_request: Option<OldestRequest>,
-    errors_last_hour: Vec<ErrorCount>,
-}
-
-/// An account with how much of its limit is in use.
-#[derive(Debug, Serialize)]
-struct AccountUse {
-    #[serde(flatten)]
-    row: AccountRow,
-    /// Calls of all replicas that began in the last 60 s.
-    calls_last_minute: i64,
-    /// The same as a part of `requests_per_minute`.
-    rate_used_ratio: Option<f64>,
-}
-
-impl AccountUse {
-    fn new(row: AccountRow, calls: i64) -> Self {
-        Self {
-            calls_last_minute: calls,
-            rate_used_ratio: row
-                .requests_per_minute
-                .map(|limit| calls as f64 / f64::from(limit.max(1))),
-            row,
-        }
-    }
-}
-
 pub(super) async fn run(args: StatusArgs, invocation: &Invocation) -> Result<(), Failure> {
     let db = invocation.database().await?;
     let clear = args.watch && !args.json && io::stdout().is_terminal();
-    print(look(&db).await?, args.json, clear)?;
+    print(Status::look(&db).await?, args.json, clear)?;
     if !args.watch {
         return Ok(());
     }
@@ -112,7 +70,7 @@ pub(super) async fn run(args: StatusArgs, invocation: &Invocation) -> Result<(),
             () = &mut stopped => return Ok(()),
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        match look(&db).await {
+        match Status::look(&db).await {
             Ok(status) => {
                 if print(status, args.json, clear)? == Reader::Gone {
                     return Ok(());
@@ -124,26 +82,6 @@ pub(super) async fn run(args: StatusArgs, invocation: &Invocation) -> Result<(),
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-async fn look(db: &Db) -> Result<Status, StoreError> {
-    let calls = db.calls_last_minute().await?;
-    let calls_of = |account: &str| {
-        let found = calls.iter().find(|(name, _)| name == account);
-        found.map_or(0, |(_, calls)| *calls)
-    };
-    let accounts = db.accounts().await?.into_iter().map(|row| {
-        let calls = calls_of(&row.account);
-        AccountUse::new(row, calls)
-    });
-    Ok(Status {
-        accounts: accounts.collect(),
-        health: db.health().await?,
-        replicas: db.replicas().await?,
-        oldest_due: db.oldest_due().await?,
-        oldest_request: db.oldest_request().await?,
-        errors_last_hour: db.recent_errors().await?,
-    })
 }
 
 fn print(status: Status, json: bool, clear: bool) -> Result<Reader, Failure> {

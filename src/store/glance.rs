@@ -190,7 +190,7 @@ impl Db {
             .collect())
     }
 
-    /// Failures of the last hour by account and class.
+    /// Failures of the last hour by account and class, from the statistics by the minute.
     ///
     /// # Errors
     /// When the database fails.
@@ -198,9 +198,10 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query_as!(
             ErrorCount,
-            r#"SELECT account, error_class AS "error_class!", count(*) AS "failures!" FROM feather.sync_attempts
-               WHERE finished_at > now() - interval '1 hour' AND error_class IS NOT NULL
-               GROUP BY account, error_class ORDER BY account, count(*) DESC, error_class"#
+            r#"SELECT m.account AS "account!", class.key AS "error_class!", sum(class.value::bigint)::bigint AS "failures!"
+               FROM feather.sync_minutes m, jsonb_each_text(m.failed_by_class) AS class
+               WHERE m.minute > now() - interval '1 hour'
+               GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         session.settle(result)

@@ -7,9 +7,10 @@ use crate::code::code_only;
 use crate::code::paths;
 
 /// Who may import whom: a module those of the rows above its own.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 6] = [
     &["domain"],
     &["feather", "store", "metrics", "config", "sim"],
+    &["assessment"],
     &["worker", "admin"],
     &["daemon"],
     &["cli"],
@@ -18,9 +19,9 @@ const LAYERS: [&[&str]; 5] = [
 /// Modules that stand apart from the layers: what they may import, and the first row that may import them.
 const APART: [(&str, &[&str], usize); 4] = [
     ("failpoint", &[], 1),
-    ("lifecycle", &[], 2),
-    ("telemetry", &["config"], 3),
-    ("local_postgres", &[], 4),
+    ("lifecycle", &[], 3),
+    ("telemetry", &["config"], 4),
+    ("local_postgres", &[], 5),
 ];
 
 /// Crates that only some modules may name.

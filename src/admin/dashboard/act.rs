@@ -89,9 +89,10 @@ impl Act {
     }
 
     /// Leads back to the page that the form was on, which tells once what was done; or tells what is wrong.
-    pub(super) fn done(self, done: Result<String, Trouble>) -> Response {
+    pub(super) async fn done(self, done: Result<String, Trouble>) -> Response {
         match done {
             Ok(words) => {
+                self.desk.dashboard.status.forget().await;
                 let back = self.field(BACK).unwrap_or_default();
                 let number = self.desk.dashboard.said.keep(words);
                 let back = if is_local(back) { back } else { "/" };

@@ -178,7 +178,7 @@ pub(super) async fn login(headers: HeaderMap, act: Act) -> Response {
         }
     }
     let name = act.field(NAME).unwrap_or_default().trim();
-    let name = name.chars().filter(|c| !crate::telemetry::is_harmful(*c));
+    let name = name.chars().filter(|c| !c.is_control());
     let name: String = name.take(LONGEST_NAME).collect();
     let cookie = desk.dashboard.sessions.begin(name, is_https(&headers));
     ([(header::SET_COOKIE, cookie)], act::go(next)).into_response()

@@ -1,14 +1,14 @@
 //! The report as a page: a sentence, then tables.
 
-use std::time::Duration;
-
+use crate::assessment::AccountUse;
 use crate::cli::output::harmless;
 use crate::cli::output::or_dash;
 use crate::cli::output::short;
 use crate::cli::output::table;
 use crate::cli::output::time;
-use crate::cli::status::AccountUse;
 use crate::cli::status::Report;
+use crate::domain::words::age;
+use crate::domain::words::percent;
 use crate::store::AccountRow;
 use crate::store::ErrorCount;
 use crate::store::HealthRow;
@@ -26,21 +26,6 @@ pub(super) fn page(report: &Report) -> String {
         errors(&status.errors_last_hour),
     ]
     .join("\n\n")
-}
-
-/// `2h 3m 4s`; a dash for less than a second.
-pub(super) fn age(seconds: f64) -> String {
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(age) if age >= Duration::from_secs(1) => {
-            humantime::format_duration(Duration::from_secs(age.as_secs())).to_string()
-        }
-        _ => "-".to_owned(),
-    }
-}
-
-/// A part of one in percent, rounded down: 100 % is for those that are not held back at all.
-pub(super) fn percent(part: f64) -> String {
-    format!("{:.0} %", (part * 100.0).floor())
 }
 
 fn queue(health: &[HealthRow]) -> String {

@@ -1,14 +1,17 @@
-//! What to think of it: whether all is well, and if not, what to do.
+//! What to think of what the store shows: whether all is well, and if not, what to do.
+
+mod status;
+
+pub use status::AccountUse;
+pub use status::Status;
 
 use serde::Serialize;
 
-use crate::cli::output::count;
-use crate::cli::output::time;
-use crate::cli::status::AccountUse;
-use crate::cli::status::Status;
-use crate::cli::status::page::age;
-use crate::cli::status::page::percent;
 use crate::domain::ErrorClass;
+use crate::domain::words::age;
+use crate::domain::words::count;
+use crate::domain::words::percent;
+use crate::domain::words::time;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
 
@@ -21,11 +24,13 @@ const FEW: i64 = 20;
 
 /// Something that somebody should do something about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Concern {
+pub struct Concern {
     /// The account that it is about; none when it is about all.
-    pub(super) account: Option<String>,
-    pub(super) what: String,
-    pub(super) next: String,
+    pub account: Option<String>,
+    /// What is the matter.
+    pub what: String,
+    /// What to do about it.
+    pub next: String,
 }
 
 impl Concern {
@@ -46,7 +51,7 @@ impl Concern {
 }
 
 /// The page's first line.
-pub(super) fn summary(status: &Status, concerns: &[Concern]) -> String {
+pub fn summary(status: &Status, concerns: &[Concern]) -> String {
     let Some((worst, others)) = concerns.split_first() else {
         let daemons = count(status.replicas.len() as u64, "daemon");
         let due: i64 = status.health.iter().map(|row| row.due).sum();
@@ -62,7 +67,7 @@ pub(super) fn summary(status: &Status, concerns: &[Concern]) -> String {
 
 /// All concerns, the worst first: what keeps everything from being synced, then what keeps an account from it, then what
 /// makes it slow, then what waits for somebody.
-pub(super) fn concerns(status: &Status) -> Vec<Concern> {
+pub fn concerns(status: &Status) -> Vec<Concern> {
     let mut concerns = Vec::new();
     concerns.extend(no_daemon(status));
     concerns.extend(not_taken_in(status));

@@ -1,0 +1,364 @@
+//! Small charts, drawn on the server: pictures for the eye, sentences for those who do not see them.
+
+use crate::admin::dashboard::text;
+use chrono::DateTime;
+use chrono::Duration;
+use chrono::Utc;
+use maud::Markup;
+use maud::html;
+
+/// Of the picture, in its own units.
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 118.0;
+/// Around the plot, for what stands beside it.
+const LEFT: f64 = 44.0;
+const TOP: f64 = 8.0;
+const BOTTOM: f64 = 18.0;
+
+/// The time that a chart is about.
+pub(super) struct Axis<'a> {
+    /// When each slot begins, oldest first; the last one goes on.
+    pub(super) begins: &'a [DateTime<Utc>],
+    pub(super) step: Duration,
+}
+
+/// One value for each slot.
+pub(super) struct Series {
+    pub(super) name: String,
+    /// Class that gives the colour.
+    pub(super) colour: &'static str,
+    pub(super) values: Vec<Option<f64>>,
+}
+
+impl Series {
+    fn total(&self) -> f64 {
+        self.values.iter().flatten().sum()
+    }
+
+    fn last(&self) -> Option<f64> {
+        self.values.iter().rev().flatten().next().copied()
+    }
+}
+
+/// Bars on top of each other: how many of each series, by slot.
+pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
+    let sum = |slot: usize| {
+        series
+            .iter()
+            .filter_map(|one| one.values[slot])
+            .sum::<f64>()
+    };
+    let most = (0..axis.begins.len()).map(sum).fold(0.0, f64::max);
+    let top = nice(most);
+    let scale = Scale {
+        low: 0.0,
+        high: top,
+        is_log: false,
+    };
+    let ticks = [(0.0, "0".to_owned()), (top, text::number(whole(top)))];
+    let words: Vec<_> = series
+        .iter()
+        .map(|one| format!("{} {}", text::number(whole(one.total())), one.name))
+        .collect();
+    let words = if most > 0.0 {
+        words.join(", ")
+    } else {
+        "nothing".to_owned()
+    };
+    let plot = html! {
+        @for slot in 0..axis.begins.len() {
+            g {
+                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
+                @for (at, one) in series.iter().enumerate() {
+                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
+                        @let below: f64 = series[..at].iter().filter_map(|one| one.values[slot]).sum();
+                        @let (from, to) = (scale.y(below), scale.y(below + value));
+                        rect class=(one.colour) x=(dot(axis.x(slot) + 0.5)) y=(dot(to)) height=(dot((from - to).max(0.7)))
+                            width=(dot((axis.width() - 1.0).max(0.8))) {}
+                    }
+                }
+                title { (axis.label(slot)) @for one in series {
+                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
+                        " · " (text::number(whole(value))) " " (one.name)
+                    }
+                } }
+            }
+        }
+    };
+    let legend = series
+        .iter()
+        .map(|one| (one, text::number(whole(one.total()))));
+    figure(title, &words, axis, &scale, &ticks, &plot, legend)
+}
+
+/// Lines of seconds, by decades: a tenth and an hour fit on one chart.
+pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
+    let values = || {
+        series
+            .iter()
+            .flat_map(|one| one.values.iter().flatten())
+            .copied()
+    };
+    let least = values().fold(f64::INFINITY, f64::min).clamp(0.01, 10_000.0);
+    let most = values().fold(0.0, f64::max).clamp(least, 100_000.0);
+    let low = 10_f64.powf(least.log10().floor());
+    let high = 10_f64.powf(most.log10().ceil()).max(low * 10.0);
+    let scale = Scale {
+        low,
+        high,
+        is_log: true,
+    };
+    let mut ticks = Vec::new();
+    let mut tick = low;
+    while tick <= high * 1.01 {
+        ticks.push((tick, text::seconds(tick)));
+        tick *= 10.0;
+    }
+    let told = |one: &Series| one.last().map_or_else(|| "–".to_owned(), text::seconds);
+    let words: Vec<_> = series
+        .iter()
+        .map(|one| format!("{} {}", one.name, told(one)))
+        .collect();
+    let plot = html! {
+        @for slot in 0..axis.begins.len() {
+            g {
+                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
+                title { (axis.label(slot)) @for one in series {
+                    @if let Some(value) = one.values[slot] { " · " (one.name) " " (text::seconds(value)) }
+                } }
+            }
+        }
+        @for one in series { path class={ "line " (one.colour) } d=(path(axis, &scale, &one.values)) {} }
+    };
+    let legend = series.iter().map(|one| (one, told(one)));
+    figure(
+        title,
+        &words.join(", "),
+        axis,
+        &scale,
+        &ticks,
+        &plot,
+        legend,
+    )
+}
+
+/// How much of a whole: a bar as wide as a word.
+pub(super) fn meter(part: f64, words: &str) -> Markup {
+    let filled = (part * 100.0).clamp(0.0, 100.0);
+    let colour = if part > 0.9 { "full" } else { "part" };
+    html! {
+        svg.meter viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words) {
+            rect.back width="100" height="8" rx="2" {}
+            rect class=(colour) width=(dot(filled)) height="8" rx="2" {}
+        }
+    }
+}
+
+fn figure<'s>(
+    title: &str,
+    words: &str,
+    axis: &Axis<'_>,
+    scale: &Scale,
+    ticks: &[(f64, String)],
+    plot: &Markup,
+    legend: impl Iterator<Item = (&'s Series, String)>,
+) -> Markup {
+    let first = axis.begins.first().map(|at| at.format("%H:%M").to_string());
+    html! {
+        figure.chart {
+            figcaption {
+                b { (title) }
+                @for (one, value) in legend {
+                    " " span.key { i class=(one.colour) {} (one.name) " " (value) }
+                }
+            }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(format!("{title}: {words}")) {
+                @for (value, label) in ticks {
+                    @let y = dot(scale.y(*value));
+                    line.grid x1=(dot(LEFT)) x2=(dot(WIDTH)) y1=(y) y2=(y) {}
+                    text x=(dot(LEFT - 6.0)) y=(y) dy="3.5" text-anchor="end" { (label) }
+                }
+                (plot)
+                text x=(dot(LEFT)) y=(dot(HEIGHT - 4.0)) { (first.unwrap_or_default()) }
+                text x=(dot(WIDTH)) y=(dot(HEIGHT - 4.0)) text-anchor="end" { "now" }
+            }
+        }
+    }
+}
+
+fn path(axis: &Axis<'_>, scale: &Scale, values: &[Option<f64>]) -> String {
+    let mut path = String::new();
+    let mut is_drawing = false;
+    for (slot, value) in values.iter().enumerate() {
+        let Some(value) = value else {
+            is_drawing = false;
+            continue;
+        };
+        let (x, y) = (axis.x(slot) + axis.width() / 2.0, scale.y(*value));
+        // A slot between two empty ones is a dot, which a line of no length with round ends is.
+        path.push_str(&match is_drawing {
+            true => format!("L{} {}", dot(x), dot(y)),
+            false => format!("M{} {}h0", dot(x), dot(y)),
+        });
+        is_drawing = true;
+    }
+    path
+}
+
+impl Axis<'_> {
+    fn width(&self) -> f64 {
+        // As many as a screen has points, at most.
+        let slots = u32::try_from(self.begins.len()).unwrap_or(u32::MAX);
+        (WIDTH - LEFT) / f64::from(slots.max(1))
+    }
+
+    fn x(&self, slot: usize) -> f64 {
+        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        LEFT + f64::from(slot) * self.width()
+    }
+
+    fn label(&self, slot: usize) -> String {
+        let begins = self.begins[slot];
+        let ends = begins + self.step;
+        format!("{}–{}", begins.format("%H:%M"), ends.format("%H:%M"))
+    }
+}
+
+struct Scale {
+    low: f64,
+    high: f64,
+    is_log: bool,
+}
+
+impl Scale {
+    fn y(&self, value: f64) -> f64 {
+        let place = |value: f64| {
+            if self.is_log {
+                value.max(self.low).log10()
+            } else {
+                value
+            }
+        };
+        let (low, high) = (place(self.low), place(self.high));
+        let part = ((place(value) - low) / (high - low)).clamp(0.0, 1.0);
+        HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+    }
+}
+
+/// The next of 1, 2, 5, 10, 20, 50, …: a top that can be read.
+fn nice(most: f64) -> f64 {
+    let mut step = 1.0;
+    while step < 1e15 {
+        for top in [step, 2.0 * step, 5.0 * step] {
+            if most <= top {
+                return top;
+            }
+        }
+        step *= 10.0;
+    }
+    most
+}
+
+fn dot(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "counts that came from i64; a chart may round"
+)]
+fn whole(value: f64) -> i64 {
+    value as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(begins: &[DateTime<Utc>]) -> Axis<'_> {
+        Axis {
+            begins,
+            step: Duration::minutes(1),
+        }
+    }
+
+    fn series(name: &str, values: &[Option<f64>]) -> Series {
+        Series {
+            name: name.to_owned(),
+            colour: "good",
+            values: values.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_top_is_one_two_or_five_of_its_decade() {
+        for (most, top) in [
+            (0.0, 1.0),
+            (1.0, 1.0),
+            (3.0, 5.0),
+            (11.0, 20.0),
+            (499.0, 500.0),
+            (501.0, 1000.0),
+        ] {
+            assert_eq!(nice(most), top, "{most}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_drawn_outside_of_a_chart_nor_divided_by_zero() {
+        let begins = [
+            DateTime::UNIX_EPOCH,
+            DateTime::UNIX_EPOCH + Duration::minutes(1),
+        ];
+        for begins in [&begins[..], &[]] {
+            for values in [
+                [None, None],
+                [Some(0.0), Some(1e12)],
+                [Some(1e-9), Some(1e9)],
+            ] {
+                let values = &values[..begins.len()];
+                for drawn in [
+                    bars("t", &axis(begins), &[series("s", values)]),
+                    lines("t", &axis(begins), &[series("s", values)]),
+                ] {
+                    let drawn = drawn.into_string();
+                    assert!(
+                        !drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("=\"-"),
+                        "{drawn}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_series_is_called_stays_text() {
+        let begins = [DateTime::UNIX_EPOCH];
+        let hostile = "</title></svg><script>alert(1)</script>\" onload=\"x";
+        let series = [series(hostile, &[Some(1.0)])];
+        for drawn in [
+            bars(hostile, &axis(&begins), &series),
+            lines(hostile, &axis(&begins), &series),
+        ] {
+            let drawn = drawn.into_string();
+            assert!(
+                !drawn.contains("<script") && !drawn.contains("\" onload"),
+                "{drawn}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_has_gaps_where_nothing_was_synced() {
+        let begins = [DateTime::UNIX_EPOCH; 4];
+        let values = [Some(1.0), None, Some(1.0), Some(2.0)];
+        let scale = Scale {
+            low: 0.1,
+            high: 10.0,
+            is_log: true,
+        };
+        let path = path(&axis(&begins), &scale, &values);
+        assert_eq!(path.matches('M').count(), 2, "{path}");
+        assert_eq!(path.matches('L').count(), 1, "{path}");
+    }
+}

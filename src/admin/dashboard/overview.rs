@@ -1,0 +1,221 @@
+//! The overview: whether all is well, what the queue holds, how it went, and who works.
+
+use crate::admin::Desk;
+use crate::admin::dashboard::Tab;
+use crate::admin::dashboard::chart;
+use crate::admin::dashboard::chart::Axis;
+use crate::admin::dashboard::chart::Series;
+use crate::admin::dashboard::layout;
+use crate::admin::dashboard::look::Look;
+use crate::admin::dashboard::look::Page;
+use crate::admin::dashboard::look::Trouble;
+use crate::admin::dashboard::state;
+use crate::admin::dashboard::text;
+use crate::assessment;
+use crate::assessment::AccountUse;
+use crate::assessment::Status;
+use crate::store::HealthRow;
+use crate::store::ReplicaRow;
+use crate::store::Slot;
+use crate::store::Span;
+use axum::response::Response;
+use chrono::Utc;
+use maud::Markup;
+use maud::html;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long charts hold: minutes go by slowly, and the day's take longest.
+const HOUR_HOLDS: Duration = Duration::from_secs(5);
+const DAY_HOLDS: Duration = Duration::from_secs(60);
+/// Error classes that have a colour of their own, the most frequent first; all others share one.
+const COLOURS: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
+
+pub(in crate::admin) async fn page(look: Look) -> Response {
+    look.show(Tab::Overview, make).await
+}
+
+async fn make(desk: Desk) -> Result<Page, Trouble> {
+    let status = desk.status().await?;
+    let db = &desk.admin.db;
+    let (hour, day) = (&desk.dashboard.hour, &desk.dashboard.day);
+    let hour = hour
+        .get(HOUR_HOLDS, async {
+            db.timeline(None, Span::HOUR).await.map(Arc::new)
+        })
+        .await?;
+    let day = day
+        .get(DAY_HOLDS, async {
+            db.timeline(None, Span::DAY).await.map(Arc::new)
+        })
+        .await?;
+    Ok(Page {
+        title: "Overview".to_owned(),
+        main: main(&status, &hour, &day),
+    })
+}
+
+fn main(status: &Status, hour: &[Slot], day: &[Slot]) -> Markup {
+    let classes = classes(hour, day);
+    html! {
+        (verdict(status))
+        section {
+            h2 { "Queue" (as_of(&status.health)) }
+            (queue(status))
+        }
+        section.charts {
+            h2 { "Last hour" small { "by the minute" } }
+            div { (charts(hour, Span::HOUR, &classes)) }
+            h2 { "Last day" small { "by the quarter of an hour" } }
+            div { (charts(day, Span::DAY, &classes)) }
+        }
+        section {
+            h2 { "Daemons" }
+            (replicas(&status.replicas))
+        }
+    }
+}
+
+fn verdict(status: &Status) -> Markup {
+    let concerns = assessment::concerns(status);
+    let is_well = concerns.is_empty();
+    html! {
+        section #verdict class=(if is_well { "verdict good" } else { "verdict bad" }) {
+            h1 { @if let Some(worst) = concerns.first() { (worst.what) "." } @else { (assessment::summary(status, &concerns)) } }
+            @for (at, concern) in concerns.iter().enumerate() {
+                p {
+                    @if at > 0 { b { (concern.what) ". " } }
+                    "→ " (text::with_code(&concern.next)) "."
+                    @if let Some(account) = &concern.account {
+                        " " a href=(state::account_path(account)) { "Account" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn as_of(health: &[HealthRow]) -> Markup {
+    let oldest = health.iter().map(|row| row.as_of).min();
+    html! { @if let Some(oldest) = oldest { small { "counted " (text::time(oldest)) } } }
+}
+
+fn queue(status: &Status) -> Markup {
+    if status.health.is_empty() {
+        return html! { p.card { "The queue is too long to be counted here; a daemon counts it once it runs." } };
+    }
+    let header = html! {
+        th { "Account" } th.n { "Waiting" } th.n { "Due" } th.n { "Running" } th.n { "Settling" } th.n { "Dead" }
+        th.n { "Oldest due" } th.n { "Synced/h" } th.n { "Failed/h" } th { "Limit in use" } th { "State" }
+    };
+    let rows = html! {
+        @for row in &status.health {
+            @let account = status.accounts.iter().find(|account| account.row.account == row.account);
+            (queue_row(row, account))
+        }
+    };
+    layout::table("The queue by account", &header, &rows)
+}
+
+fn queue_row(row: &HealthRow, account: Option<&AccountUse>) -> Markup {
+    let waiting = row.pending + row.requests_waiting;
+    let name = &row.account;
+    html! {
+        tr id={ "queue-" (name) } {
+            td { a href=(state::account_path(name)) { (name) } }
+            td.n.waiting { a href=(state::jobs_path(name, "pending")) { (text::number(waiting)) } }
+            td.n { (text::number(row.due)) }
+            td.n { a href=(state::jobs_path(name, "running")) { (text::number(row.running)) } }
+            td.n { (text::number(row.settling)) }
+            td.n class=[(row.dead > 0).then_some("bad")] { a href=(state::jobs_path(name, "dead")) { (text::number(row.dead)) } }
+            td.n { (text::age(row.oldest_due_seconds)) }
+            td.n.synced { (text::number(row.synced_last_hour)) }
+            td.n { (text::number(row.failed_last_hour)) }
+            td { @if let Some(account) = account { (state::rate(account)) } }
+            td { (state::badge(row.paused_reason.as_deref(), account)) }
+        }
+    }
+}
+
+/// The classes of the failures with their colours, the most frequent first.
+fn classes(hour: &[Slot], day: &[Slot]) -> Vec<String> {
+    let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
+    for (class, failures) in hour.iter().chain(day).flat_map(|slot| &slot.by_class) {
+        *totals.entry(class).or_default() += failures;
+    }
+    let mut classes: Vec<_> = totals.into_iter().collect();
+    classes.sort_by_key(|(_, failures)| -failures);
+    classes
+        .into_iter()
+        .map(|(class, _)| class.to_owned())
+        .collect()
+}
+
+fn charts(slots: &[Slot], span: Span, classes: &[String]) -> Markup {
+    let begins: Vec<_> = slots.iter().map(|slot| slot.begins).collect();
+    let axis = Axis {
+        begins: &begins,
+        step: span.step(),
+    };
+    let series = |name: &str, colour, value: &dyn Fn(&Slot) -> Option<f64>| Series {
+        name: name.to_owned(),
+        colour,
+        values: slots.iter().map(value).collect(),
+    };
+    let ended = [
+        series("synced", "good", &|slot| Some(count(slot.synced))),
+        series("failed", "bad", &|slot| Some(count(slot.failed))),
+    ];
+    let failures = |slot: &Slot, class: &str| slot.by_class.get(class).copied().unwrap_or_default();
+    let mut errors: Vec<_> = classes
+        .iter()
+        .zip(COLOURS)
+        .map(|(class, colour)| series(class, colour, &|slot| Some(count(failures(slot, class)))))
+        .collect();
+    if classes.len() > COLOURS.len() {
+        let others = &classes[COLOURS.len()..];
+        errors.push(series("other", "c0", &|slot| {
+            Some(count(
+                others.iter().map(|class| failures(slot, class)).sum(),
+            ))
+        }));
+    }
+    errors.retain(|one| one.values.iter().flatten().any(|value| *value > 0.0));
+    let times = [
+        series("95 %", "c2", &|slot| slot.p95),
+        series("median", "good", &|slot| slot.p50),
+    ];
+    html! {
+        (chart::bars("Attempts", &axis, &ended))
+        (chart::bars("Errors", &axis, &errors))
+        (chart::lines("Time to sync", &axis, &times))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a picture")]
+fn count(number: i64) -> f64 {
+    number as f64
+}
+
+fn replicas(replicas: &[ReplicaRow]) -> Markup {
+    if replicas.is_empty() {
+        return html! { p.card { "None is running. Start one: " code { "feather-sync run" } } };
+    }
+    let now = Utc::now();
+    let header = html! {
+        th { "Name" } th { "Version" } th { "Accounts" } th { "Started" } th.n { "Last sign of life" }
+    };
+    let rows = html! {
+        @for row in replicas {
+            tr {
+                td { code { (row.worker) } }
+                td { (row.version) }
+                td { (row.accounts.join(", ")) }
+                td { (text::time(row.started_at)) }
+                td.n { (text::seconds(state::since(row.seen_at, now).floor())) " ago" }
+            }
+        }
+    };
+    layout::table("Daemons that are alive", &header, &rows)
+}
