@@ -10,7 +10,6 @@
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
-//! | `glance`, `inspect`, `operate` | what people ask and do |
 //! | `search`, `dossier` | tools of all connections; one connection, one tool |
 //! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |
 //! | `glance`, `timeline`, `inspect`, `audit`, `operate` | what people ask and do |

@@ -113,7 +113,7 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn timeline(
+    pub async fn attempts_of(
         &self,
         connection_id: Uuid,
         before: Option<i64>,

@@ -140,6 +140,41 @@ impl Db {
         session.settle(result)
     }
 
+    /// Asks for connections that are known to be synced once more, ahead of all that has not been asked for by hand.
+    /// Returns their ids.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has been asked for then.
+    pub async fn sync_again(
+        &self,
+        connection_ids: &[Uuid],
+        actor: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"
+            WITH known AS MATERIALIZED (
+                SELECT i.id, COALESCE(j.account, c._account, r.account) AS account
+                FROM (SELECT DISTINCT id FROM unnest($1::uuid[]) AS id) AS i
+                LEFT JOIN LATERAL (SELECT account FROM feather.sync_jobs WHERE connection_id = i.id LIMIT 1) AS j ON true
+                LEFT JOIN LATERAL (SELECT _account FROM feather.integration_connections WHERE id = i.id LIMIT 1) AS c ON true
+                LEFT JOIN LATERAL (SELECT account FROM feather.sync_results WHERE connection_id = i.id LIMIT 1) AS r ON true
+            ), asked AS (
+                INSERT INTO feather.sync_requests (connection_id, account, requested_by)
+                SELECT id, account, $2 FROM known WHERE account IS NOT NULL ORDER BY id
+                RETURNING connection_id, account
+            )
+            INSERT INTO feather.sync_audit (actor, action, account, connection_id)
+            SELECT $2, 'sync', account, connection_id FROM asked
+            RETURNING connection_id AS "connection_id!"
+            "#,
+            connection_ids,
+            actor
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
     /// Erases connections everywhere, history included; that it was done stays on record. Returns the ids that
     /// were known.
     ///

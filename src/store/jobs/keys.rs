@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Jobs that are looked at in the order of ids before a page ends, whatever it has found.
 const LOOKED_AT: i64 = 5_000;
 /// Times so many are looked at to count.
-const COUNTED_PARTS: u32 = 100;
+const COUNTED_PARTS: u32 = 20;
 
 /// Ids of a page.
 pub(in crate::store) struct Keys {

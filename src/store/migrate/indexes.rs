@@ -26,15 +26,14 @@ const INDEXES: [Index; 6] = [
         comment: "For incremental extracts, and for lists of what was added, changed or removed lately.",
     },
     Index {
-        name: "integration_connection_tools_slug",
-        on: r#"integration_connection_tools (lower(left(slug, 60) COLLATE "C"), connection_id, id) WHERE _removed_at IS NULL"#,
-        comment: "For the search by the beginning of a slug.",
+        name: "integration_connections_nickname",
+        on: r#"integration_connections (lower(left(nickname_slug, 60) COLLATE "C"), id) WHERE _removed_at IS NULL"#,
+        comment: "For the search for tools by the beginning of a slug, which begins with the one of its connection.",
     },
     Index {
-        name: "integration_connection_tools_name",
-        on: r#"integration_connection_tools (left(integration_key, 60), lower(left(display_name, 60) COLLATE "C"), connection_id, id)
-               WHERE _removed_at IS NULL"#,
-        comment: "For the search by integration and the beginning of a name.",
+        name: "integration_connections_integration",
+        on: "integration_connections (left(integration_key, 60), id) WHERE _removed_at IS NULL",
+        comment: "For the search for tools by integration.",
     },
     Index {
         name: "integration_connection_tools_stale",

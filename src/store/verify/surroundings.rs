@@ -62,17 +62,17 @@ pub(super) const INDEXES: [(&str, &str); 15] = [
     ),
     (
         "integration_connection_tools",
-        "integration_connection_tools_name",
-    ),
-    (
-        "integration_connection_tools",
-        "integration_connection_tools_slug",
-    ),
-    (
-        "integration_connection_tools",
         "integration_connection_tools_stale",
     ),
     ("integration_connections", "integration_connections_changed"),
+    (
+        "integration_connections",
+        "integration_connections_integration",
+    ),
+    (
+        "integration_connections",
+        "integration_connections_nickname",
+    ),
     ("sync_actions", "sync_actions_open"),
     ("sync_attempts", "sync_attempts_finished"),
     ("sync_audit", "sync_audit_at"),
