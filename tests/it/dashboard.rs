@@ -1,6 +1,8 @@
 //! The dashboard over HTTP, without a browser.
 
+mod connections;
 mod entrance;
+mod jobs;
 mod pages;
 
 use crate::admin::ask;

@@ -54,7 +54,9 @@ async fn states(world: &World) -> Vec<(String, i64)> {
 }
 
 fn counted(states: &[(&str, i64)]) -> Vec<(String, i64)> {
-    let owned = states.iter().map(|(state, count)| ((*state).to_owned(), *count));
+    let owned = states
+        .iter()
+        .map(|(state, count)| ((*state).to_owned(), *count));
     owned.collect()
 }
 
@@ -75,7 +77,10 @@ async fn all_dead_jobs_of_a_class_start_afresh_and_all_others_stay() {
     let action = db.action(turn.id).await.unwrap().unwrap();
     assert_eq!((action.done, action.outcome), (2_000, None));
     assert_eq!(to_the_end(&db, &turn).await, 4_500);
-    assert_eq!(states(&world).await, counted(&[("dead", 10), ("pending", 4_505)]));
+    assert_eq!(
+        states(&world).await,
+        counted(&[("dead", 10), ("pending", 4_505)])
+    );
     let fresh: i64 = world
         .value("SELECT count(*) FROM feather.sync_jobs WHERE attempt = 0 AND wanted_at > now() - interval '1 day' AND run_at <= now()")
         .await;
@@ -88,7 +93,10 @@ async fn all_dead_jobs_of_a_class_start_afresh_and_all_others_stay() {
         record,
         [
             of(&format!("action {} begins: dead, class upstream", turn.id)),
-            of(&format!("action {} ends after 4500 jobs: dead, class upstream", turn.id))
+            of(&format!(
+                "action {} ends after 4500 jobs: dead, class upstream",
+                turn.id
+            ))
         ]
     );
     assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::Lost);
@@ -108,7 +116,10 @@ async fn what_has_changed_or_come_since_it_was_asked_for_is_left_alone() {
     // Revived; died once more; of another class, which is asked for as well; new.
     db.retry(&[id(1)], "bob").await.unwrap();
     world
-        .execute(&format!("UPDATE feather.sync_jobs SET run_at = now() WHERE connection_id = '{}'", id(2)))
+        .execute(&format!(
+            "UPDATE feather.sync_jobs SET run_at = now() WHERE connection_id = '{}'",
+            id(2)
+        ))
         .await;
     job(&world, 11, "default", "dead", "auth", 0).await;
     waiting(&world, 12..=12).await;
@@ -151,7 +162,12 @@ async fn what_is_cancelled_is_on_record_as_by_the_command() {
     let turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
     assert_eq!(to_the_end(&db, &turn).await, 20);
     assert_eq!(states(&world).await, []);
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM feather.sync_requests").await, 0);
+    assert_eq!(
+        world
+            .value::<i64>("SELECT count(*) FROM feather.sync_requests")
+            .await,
+        0
+    );
     let recorded: (i64, i64, i64) = world
         .row(
             "SELECT (SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'cancelled' AND error = 'cancelled by alice'),
@@ -195,7 +211,10 @@ async fn each_is_asked_for_once_more_and_dead_ones_start_afresh() {
         )
         .await;
     assert_eq!(asked, (2_501, 2_501, 2_501));
-    assert_eq!(states(&world).await, counted(&[("pending", 2_600), ("running", 1)]));
+    assert_eq!(
+        states(&world).await,
+        counted(&[("pending", 2_600), ("running", 1)])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +269,10 @@ async fn a_stop_ends_it_after_the_portion_under_way() {
     assert!(!db.stop_action(turn.id, "carol").await.unwrap());
     let over = Portion::Over(Ended::Stopped, 2_000);
     assert_eq!(db.act(&turn, LEASE).await.unwrap(), over);
-    assert_eq!(states(&world).await, counted(&[("dead", 2_500), ("pending", 2_000)]));
+    assert_eq!(
+        states(&world).await,
+        counted(&[("dead", 2_500), ("pending", 2_000)])
+    );
     let action = db.action(turn.id).await.unwrap().unwrap();
     assert_eq!(action.outcome.as_deref(), Some("stopped"));
     let (actor, detail): (String, String) = world
@@ -347,9 +369,13 @@ async fn a_daemon_does_what_is_asked_for_beside_its_work() {
         .unwrap();
     let replica = world.start();
     world
-        .until(&format!("SELECT outcome = 'done' AND done = 40 FROM feather.sync_actions WHERE id = {action}"))
+        .until(&format!(
+            "SELECT outcome = 'done' AND done = 40 FROM feather.sync_actions WHERE id = {action}"
+        ))
         .await;
-    world.until("SELECT count(*) = 40 FROM feather.connections").await;
+    world
+        .until("SELECT count(*) = 40 FROM feather.connections")
+        .await;
     replica.stop().await;
     world.check().await;
 }

@@ -92,7 +92,10 @@ async fn each_filter_finds_what_it_says_in_its_order_and_counts_it() {
         (hour(Some(Pending)), vec![6]),
         (hour(Some(Running)), vec![8]),
         (hour(Some(Settling)), vec![6, 8]),
-        (begins("00000000-0000-4000-8000-000000000005", None), vec![5]),
+        (
+            begins("00000000-0000-4000-8000-000000000005", None),
+            vec![5],
+        ),
         (begins("0000000000004", Some(Dead)), vec![1, 2, 3]),
         (begins("1", None), vec![]),
     ] {
@@ -115,10 +118,15 @@ async fn a_row_shows_the_job_and_what_is_known_of_its_connection() {
     let [job] = &page.rows[..] else {
         panic!("{page:?}");
     };
-    let nickname: String = world.value("SELECT nickname FROM feather.connections").await;
+    let nickname: String = world
+        .value("SELECT nickname FROM feather.connections")
+        .await;
     assert_eq!(job.connection_id, synced[0]);
     assert_eq!(job.nickname.as_deref(), Some(nickname.as_str()));
-    assert_eq!((job.state.as_str(), job.phase.as_str(), job.attempt), ("pending", "finalize", 0));
+    assert_eq!(
+        (job.state.as_str(), job.phase.as_str(), job.attempt),
+        ("pending", "finalize", 0)
+    );
     assert!((0.0..60.0).contains(&job.since_seconds), "{job:?}");
     assert_eq!(page.next, None);
 }
@@ -145,7 +153,9 @@ async fn turned_while_jobs_come_and_go(filter: JobFilter, state: &str) {
         job(&world, turned, "default", state, class, 100).await;
         let gone = id(100 + turned * 29);
         world
-            .execute(&format!("DELETE FROM feather.sync_jobs WHERE connection_id = '{gone}'"))
+            .execute(&format!(
+                "DELETE FROM feather.sync_jobs WHERE connection_id = '{gone}'"
+            ))
             .await;
         left.insert(gone);
         behind = page.next;
@@ -158,7 +168,10 @@ async fn turned_while_jobs_come_and_go(filter: JobFilter, state: &str) {
     assert_eq!(once.len(), seen.len(), "some were seen twice");
     for number in 100..=430 {
         let id = id(number);
-        assert!(once.contains(&id) || left.contains(&id), "{id} was not seen");
+        assert!(
+            once.contains(&id) || left.contains(&id),
+            "{id} was not seen"
+        );
     }
 }
 
@@ -207,7 +220,10 @@ async fn more_than_ten_thousand_are_not_counted_to_the_end() {
     };
     assert_eq!(db.count_jobs(&prefix).await.unwrap(), more);
     world
-        .execute(&format!("DELETE FROM feather.sync_jobs WHERE connection_id = '{}'", id(1)))
+        .execute(&format!(
+            "DELETE FROM feather.sync_jobs WHERE connection_id = '{}'",
+            id(1)
+        ))
         .await;
     let all = Count::Exactly(10_000);
     assert_eq!(db.count_jobs(&JobFilter::default()).await.unwrap(), all);

@@ -47,8 +47,14 @@ async fn with_tools() -> World {
         ("stale_field_paths = '{a.b,<b>}'", 11),
         ("stale_input_fields = '{q}'", 13),
         ("_removed_at = now(), _changed_at = now()", 17),
-        ("_changed_at = _changed_at + interval '1 millisecond', display_name = 'Übung ' || display_name", 19),
-        ("_first_seen_at = now() - interval '30 days', _changed_at = now() - interval '20 days'", 23),
+        (
+            "_changed_at = _changed_at + interval '1 millisecond', display_name = 'Übung ' || display_name",
+            19,
+        ),
+        (
+            "_first_seen_at = now() - interval '30 days', _changed_at = now() - interval '20 days'",
+            23,
+        ),
     ] {
         world
             .execute(&format!(
@@ -89,17 +95,31 @@ async fn each_search_finds_what_it_says_each_tool_once() {
     let exist = "t._removed_at IS NULL";
     let quoted = |text: &str| text.replace('\'', "''");
     let begins = |column: &str, text: &str| {
-        format!("{exist} AND starts_with(lower({column}), lower('{}'))", quoted(text))
+        format!(
+            "{exist} AND starts_with(lower({column}), lower('{}'))",
+            quoted(text)
+        )
     };
     for (filter, condition) in [
         (ToolFilter::default(), exist.to_owned()),
-        (kind(ToolKind::Disabled), format!("{exist} AND NOT t.is_enabled")),
+        (
+            kind(ToolKind::Disabled),
+            format!("{exist} AND NOT t.is_enabled"),
+        ),
         (
             kind(ToolKind::Stale),
-            format!("{exist} AND (t.stale_field_paths <> '{{}}' OR t.stale_input_fields <> '{{}}')"),
+            format!(
+                "{exist} AND (t.stale_field_paths <> '{{}}' OR t.stale_input_fields <> '{{}}')"
+            ),
         ),
-        (kind(ToolKind::Removed), "t._removed_at IS NOT NULL".to_owned()),
-        (kind(ToolKind::Changed), format!("{exist} AND t._first_seen_at < t._changed_at")),
+        (
+            kind(ToolKind::Removed),
+            "t._removed_at IS NOT NULL".to_owned(),
+        ),
+        (
+            kind(ToolKind::Changed),
+            format!("{exist} AND t._first_seen_at < t._changed_at"),
+        ),
         (
             kind(ToolKind::Added),
             format!("{exist} AND t._first_seen_at > now() - interval '7 days'"),
@@ -107,11 +127,26 @@ async fn each_search_finds_what_it_says_each_tool_once() {
         (slug_begins(&slug), begins("t.slug", &slug)),
         (slug_begins(&slug.to_uppercase()), begins("t.slug", &slug)),
         (slug_begins(&nickname), begins("t.slug", &nickname)),
-        (slug_begins(&nickname[..2]), begins("t.slug", &nickname[..2])),
-        (slug_begins(&format!("{nickname}_")), begins("t.slug", &format!("{nickname}_"))),
-        (of_integration(&integration), format!("{exist} AND t.integration_key = '{}'", quoted(&integration))),
-        (name_begins(&name[..3]), begins("t.display_name", &name[..3])),
-        (name_begins("Übung"), format!("{exist} AND starts_with(t.display_name, 'Übung')")),
+        (
+            slug_begins(&nickname[..2]),
+            begins("t.slug", &nickname[..2]),
+        ),
+        (
+            slug_begins(&format!("{nickname}_")),
+            begins("t.slug", &format!("{nickname}_")),
+        ),
+        (
+            of_integration(&integration),
+            format!("{exist} AND t.integration_key = '{}'", quoted(&integration)),
+        ),
+        (
+            name_begins(&name[..3]),
+            begins("t.display_name", &name[..3]),
+        ),
+        (
+            name_begins("Übung"),
+            format!("{exist} AND starts_with(t.display_name, 'Übung')"),
+        ),
         (slug_begins("%"), "false".to_owned()),
         (slug_begins("\u{10ffff}"), "false".to_owned()),
         (name_begins("'; DROP TABLE x; --"), "false".to_owned()),
@@ -128,7 +163,10 @@ async fn each_search_finds_what_it_says_each_tool_once() {
         integration: Some(integration.clone()),
         ..ToolFilter::default()
     };
-    let condition = format!("{exist} AND NOT t.is_enabled AND t.integration_key = '{}'", quoted(&integration));
+    let condition = format!(
+        "{exist} AND NOT t.is_enabled AND t.integration_key = '{}'",
+        quoted(&integration)
+    );
     let found: BTreeSet<_> = all(&db, &both).await.into_iter().collect();
     assert_eq!(found, told(&world, &condition).await);
 }
@@ -164,7 +202,9 @@ async fn each_tool_that_stays_is_found_once_while_others_come_and_go() {
         }
         let once: BTreeSet<_> = found.iter().copied().collect();
         assert_eq!(once.len(), found.len(), "some were found twice");
-        let stayed = format!("t._removed_at IS NULL AND t._changed_at < '{began}' AND t._first_seen_at > now() - interval '7 days'");
+        let stayed = format!(
+            "t._removed_at IS NULL AND t._changed_at < '{began}' AND t._first_seen_at > now() - interval '7 days'"
+        );
         for tool in told(&world, &stayed).await {
             assert!(once.contains(&tool), "{tool:?} was not found");
         }
@@ -198,13 +238,21 @@ async fn a_connection_tells_its_fields_attempts_and_tools_page_by_page() {
             break;
         }
     }
-    let recorded: i64 = world.value("SELECT count(*) FROM feather.sync_attempts").await;
-    assert!(recorded > 25 && attempts.len() as i64 == recorded, "{recorded}");
+    let recorded: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts")
+        .await;
+    assert!(
+        recorded > 25 && attempts.len() as i64 == recorded,
+        "{recorded}"
+    );
     assert!(attempts.is_sorted_by(|a, b| a > b));
 
     let (mut tools, mut behind) = (Vec::new(), None);
     loop {
-        let page = db.connection_tools(id, "", false, behind.as_ref()).await.unwrap();
+        let page = db
+            .connection_tools(id, "", false, behind.as_ref())
+            .await
+            .unwrap();
         tools.extend(page.rows.iter().map(|tool| tool.slug.clone()));
         assert!(page.rows.iter().all(|tool| tool.input_schema.is_some()));
         behind = page.next;
@@ -216,8 +264,23 @@ async fn a_connection_tells_its_fields_attempts_and_tools_page_by_page() {
     assert!(tools.is_sorted());
     let one = tools[7].to_uppercase();
     let page = db.connection_tools(id, &one, false, None).await.unwrap();
-    assert!(page.rows.iter().any(|tool| tool.slug == tools[7]), "{page:?}");
-    assert!(db.connection_tools(id, "no such words", false, None).await.unwrap().rows.is_empty());
-    assert!(db.connection_tools(id, "", true, None).await.unwrap().rows.is_empty());
+    assert!(
+        page.rows.iter().any(|tool| tool.slug == tools[7]),
+        "{page:?}"
+    );
+    assert!(
+        db.connection_tools(id, "no such words", false, None)
+            .await
+            .unwrap()
+            .rows
+            .is_empty()
+    );
+    assert!(
+        db.connection_tools(id, "", true, None)
+            .await
+            .unwrap()
+            .rows
+            .is_empty()
+    );
     assert!(db.connection_fields(Uuid::nil()).await.unwrap().is_empty());
 }
