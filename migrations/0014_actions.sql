@@ -43,3 +43,5 @@ COMMENT ON COLUMN feather.sync_actions.lease_until IS 'When another replica may 
 
 CREATE INDEX sync_actions_open ON feather.sync_actions (id) WHERE finished_at IS NULL;
 COMMENT ON INDEX feather.sync_actions_open IS 'For what is not over.';
+
+COMMENT ON TABLE feather.sync_audit IS 'Who did what, by command or on the dashboard: retry, cancel, sync, forget, pause, resume.';
