@@ -150,6 +150,9 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             .execute(&mut *conn)
             .await?;
     }
+    sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 0) AS "unlocked!""#)
+        .fetch_one(&mut *conn)
+        .await?;
     indexes::build(conn).await?;
     Ok(migrated)
 }

@@ -201,7 +201,7 @@ fn buttons(id: Uuid, status: &StatusRow, parts: &Parts) -> Markup {
     let id = id.to_string();
     let is_queued = status.state != "idle";
     html! {
-        p.buttons {
+        div.buttons {
             @for action in Action::ALL {
                 @let fields = [("do", action.as_str()), ("id", id.as_str())];
                 @if action == Action::Sync {

@@ -105,7 +105,7 @@ fn list(query: &JobQuery, jobs: &[JobRow]) -> Markup {
         form #ticked method="post" action="/do/jobs" {
             input type="hidden" name=(BACK) value=(back);
             (layout::table("Jobs", &header, &html! { @for job in jobs { (row(job)) } }))
-            p.ticked {
+            div.ticked {
                 @for action in Action::ALL { (ticked_button(action)) " " }
             }
         }

@@ -8,7 +8,7 @@ use crate::store::connection::within;
 use crate::store::error::StoreError;
 use crate::store::jobs::JobState;
 use crate::store::jobs::keys::Walk;
-use crate::store::operate;
+use crate::store::operate::queue;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use std::collections::HashSet;
@@ -89,7 +89,7 @@ async fn act(
     }
     let chosen = choose(conn, turn, state.behind).await?;
     if turn.action == Action::Cancel && !chosen.ids.is_empty() {
-        operate::hold_take_in(conn).await?;
+        queue::hold_take_in(conn).await?;
     }
     let locked = lock(conn, turn, &chosen.ids).await?;
     let held_up = first_held_up(conn, &chosen.ids, &locked).await?;
@@ -108,12 +108,12 @@ async fn act(
     };
     let acted = match turn.action {
         _ if ids(None).is_empty() => 0,
-        Action::Retry => count(&operate::make_due(conn, &ids(None)).await?),
+        Action::Retry => count(&queue::make_due(conn, &ids(None)).await?),
         Action::Sync => {
-            let asked = operate::ask_anew(conn, &ids(Some(false)), &turn.requested_by).await?;
-            asked + count(&operate::make_due(conn, &ids(Some(true))).await?)
+            let asked = queue::ask_anew(conn, &ids(Some(false)), &turn.requested_by).await?;
+            asked + count(&queue::make_due(conn, &ids(Some(true))).await?)
         }
-        Action::Cancel => count(&operate::take_out(conn, &ids(None), &turn.requested_by).await?),
+        Action::Cancel => count(&queue::take_out(conn, &ids(None), &turn.requested_by).await?),
     };
     let behind = match (&chosen.next, held_up) {
         (Next::Front, _) => None,

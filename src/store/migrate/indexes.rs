@@ -4,6 +4,7 @@
 
 use crate::store::error::StoreError;
 use sqlx::PgConnection;
+use std::time::Duration;
 
 /// An index.
 struct Index {
@@ -14,7 +15,7 @@ struct Index {
 }
 
 /// All of them. Their keys are cut to a length that an index takes: what upstream sends may be of any.
-const INDEXES: [Index; 6] = [
+static INDEXES: [Index; 6] = [
     Index {
         name: "sync_jobs_deaths",
         on: "sync_jobs (account, error_class, run_at, connection_id) WHERE state = 'dead'",
@@ -48,20 +49,25 @@ const INDEXES: [Index; 6] = [
     },
 ];
 
-/// Builds those that are missing or not valid. Whoever migrates takes turns, so none of them is being built.
+/// Between two looks whether somebody else is done.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Builds those that are missing or not valid, if nobody else does.
+///
+/// No lock may be held that others wait for: a build waits for every transaction that began before it, and so for theirs.
+/// For the same reason, whose turn it is to build is asked again and again, never waited for.
 pub(super) async fn build(conn: &mut PgConnection) -> Result<(), StoreError> {
-    for index in &INDEXES {
-        let is_valid = sqlx::query_scalar!(
-            "SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass('feather.' || $1)",
-            index.name
-        )
-        .fetch_optional(&mut *conn)
-        .await?;
-        if is_valid == Some(true) {
-            continue;
-        }
-        let Index { name, on, comment } = index;
-        if is_valid == Some(false) {
+    if missing(conn).await?.is_empty() {
+        return Ok(());
+    }
+    while !sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 4) AS "mine!""#)
+        .fetch_one(&mut *conn)
+        .await?
+    {
+        tokio::time::sleep(AGAIN).await;
+    }
+    for (Index { name, on, comment }, is_there) in missing(conn).await? {
+        if is_there {
             let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS feather.{name}");
             run(conn, drop, name).await?;
         }
@@ -71,6 +77,24 @@ pub(super) async fn build(conn: &mut PgConnection) -> Result<(), StoreError> {
         run(conn, say, name).await?;
     }
     Ok(())
+}
+
+/// Those that are not there, or not valid: then they are being built, or a build was interrupted.
+async fn missing(conn: &mut PgConnection) -> Result<Vec<(&'static Index, bool)>, sqlx::Error> {
+    let names: Vec<_> = INDEXES.iter().map(|index| index.name).collect();
+    let there = sqlx::query!(
+        r#"SELECT n.name AS "name!", i.indisvalid AS valid FROM unnest($1::text[]) AS n (name)
+           JOIN pg_catalog.pg_index i ON i.indexrelid = to_regclass('feather.' || n.name)"#,
+        &names as _
+    )
+    .fetch_all(conn)
+    .await?;
+    let is = |index: &Index, valid: bool| {
+        let mut rows = there.iter();
+        rows.any(|row| row.name == index.name && row.valid == valid)
+    };
+    let lacking = INDEXES.iter().filter(|index| !is(index, true));
+    Ok(lacking.map(|index| (index, is(index, false))).collect())
 }
 
 async fn run(conn: &mut PgConnection, statement: String, name: &str) -> Result<(), StoreError> {
