@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 6
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test test-examples test-upgrade test-systemd test-prometheus chaos soak bench fuzz lint prepare install deb static clean
+.PHONY: help setup demo test test-examples test-upgrade test-systemd test-prometheus test-browser screenshots chaos soak bench fuzz lint prepare install deb static clean
 
 help:
 	@echo 'make demo      the daemon against a simulated Feather API and a private Postgres; DEMO_ARGS=… for its options'
@@ -21,6 +21,8 @@ help:
 	@echo 'make test-upgrade  the last release and this one side by side; builds the former at first use (some minutes)'
 	@echo 'make test-systemd  the Debian package under a real systemd, in a throw-away system. Needs root and Debian or its kin'
 	@echo 'make test-prometheus  a real Prometheus beside a running daemon: metrics, labels, rules, alerts. Unpacks it at first use'
+	@echo 'make test-browser  the dashboard in a real, headless Chromium. Installs it at first use, where apt-get has it'
+	@echo 'make screenshots  the pictures of the README, anew, into docs/images; and all pages in every look into target/tmp/looks'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
 	@echo 'make bench     speed, flatness and frugality beside a floor program, about an hour; BENCH_ARGS=… for its options, --help lists them'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
@@ -67,6 +69,12 @@ test-systemd:
 
 test-prometheus: setup
 	@scripts/test-prometheus
+
+test-browser: setup
+	@scripts/test-browser
+
+screenshots: setup
+	@scripts/test-browser --screenshots
 
 soak: setup
 	cargo test --locked --test it backlog -- --ignored --nocapture --test-threads=1

@@ -25,6 +25,9 @@ const FEW: i64 = 20;
 /// Something that somebody should do something about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Concern {
+    /// Whether it is about jobs that are dead.
+    #[serde(skip)]
+    pub is_about_dead: bool,
     /// The account that it is about; none when it is about all.
     pub account: Option<String>,
     /// What is the matter.
@@ -36,6 +39,7 @@ pub struct Concern {
 impl Concern {
     fn of_all(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self {
+            is_about_dead: false,
             account: None,
             what: what.into(),
             next: next.into(),
@@ -292,8 +296,9 @@ fn slow(status: &Status, due: &OldestDue) -> Option<Concern> {
 fn dead(row: &HealthRow) -> Option<Concern> {
     let name = &row.account;
     let verb = if row.dead == 1 { "is" } else { "are" };
-    (row.dead > 0).then(|| {
-        Concern::of(
+    (row.dead > 0).then(|| Concern {
+        is_about_dead: true,
+        ..Concern::of(
             name,
             format!(
                 "{} of account {name} {verb} dead",

@@ -44,6 +44,7 @@ fn well() -> Status {
             accounts: vec!["acme".into()],
             started_at: NOON,
             seen_at: NOON,
+            unseen_seconds: 0.0,
         }],
         oldest_due: vec![OldestDue {
             account: "acme".into(),

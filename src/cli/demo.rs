@@ -181,7 +181,7 @@ async fn show(args: &DemoArgs, lifecycle: &Lifecycle) -> Result<()> {
     }
     if !args.exit {
         say(&format!(
-            "\nLook around until Ctrl-C:\n  metrics      http://127.0.0.1:{admin}/metrics\n  readiness    http://127.0.0.1:{admin}/readyz\n  \
+            "\nLook around until Ctrl-C:\n  dashboard    http://127.0.0.1:{admin}/\n  metrics      http://127.0.0.1:{admin}/metrics\n  readiness    http://127.0.0.1:{admin}/readyz\n  \
              API's calls  {}/_sim/calls\n  database     {}\n\
              Enqueue more there: SELECT feather.enqueue(gen_random_uuid());",
             sim.url(),

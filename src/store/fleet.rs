@@ -22,6 +22,9 @@ pub struct ReplicaRow {
     pub started_at: DateTime<Utc>,
     /// Last sign of life.
     pub seen_at: DateTime<Utc>,
+    /// For how many seconds there has been none.
+    #[serde(skip)]
+    pub unseen_seconds: f64,
 }
 
 /// Counts of one account's queue.
@@ -120,8 +123,10 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query_as!(
             ReplicaRow,
-            "SELECT worker, version, accounts, started_at, seen_at FROM feather.sync_replicas
-             WHERE seen_at > now() - interval '45 seconds' ORDER BY worker"
+            r#"SELECT worker, version, accounts, started_at, seen_at,
+                      GREATEST(EXTRACT(epoch FROM now() - seen_at), 0)::float8 AS "unseen_seconds!"
+               FROM feather.sync_replicas
+               WHERE seen_at > now() - interval '45 seconds' ORDER BY worker"#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         session.settle(result)

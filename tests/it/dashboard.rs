@@ -1,12 +1,18 @@
 //! The dashboard over HTTP, without a browser.
 
+mod audit;
 mod connections;
 mod entrance;
+mod hostile;
 mod jobs;
+mod live;
 mod pages;
 
 use crate::admin::ask;
 use crate::admin::status;
+
+/// Pages that need nothing in their address.
+pub(crate) const PAGES: [&str; 3] = ["/", "/accounts", "/audit"];
 
 /// An answer as a browser has it.
 pub(crate) struct Answer {

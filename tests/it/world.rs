@@ -1,5 +1,7 @@
 //! One world per test: a database of its own, a simulated API, and a daemon configured for both.
 
+// The tests in a browser have this world, too, from another place.
+#[path = "world/books.rs"]
 mod books;
 
 use crate::truth;

@@ -25,10 +25,11 @@ const APART: [(&str, &[&str], usize); 4] = [
 ];
 
 /// Crates that only some modules may name.
-const WALLS: [(&str, &[&str]); 5] = [
+const WALLS: [(&str, &[&str]); 6] = [
     ("sqlx", &["store", "local_postgres"]),
     ("reqwest", &["feather"]),
     ("axum", &["admin", "sim"]),
+    ("maud", &["admin"]),
     ("hyper", &["admin", "sim"]),
     ("hyper_util", &["admin", "sim"]),
 ];

@@ -142,10 +142,10 @@ fn standing(account: &AccountUse) -> Markup {
             dt { "Paused" }
             dd { "by " (row.operator_paused_by.as_deref().unwrap_or("an operator")) " since " (text::time(since)) }
         }
-        @if let Some(until) = row.paused_until.filter(|_| row.pause_reason.is_some()) {
+        @if let Some(reason) = &row.pause_reason {
             dt { "Held by the API" }
             dd {
-                (row.pause_reason.as_deref().unwrap_or_default()) ", next try " (text::time(until))
+                (reason) ", next try " (text::time_or_dash(row.paused_until))
                 @if let Some(error) = &row.pause_error { ": " (text::long(error)) }
             }
         }

@@ -15,6 +15,9 @@ const LEFT: f64 = 44.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 18.0;
 
+/// What a chart says that has nothing to show.
+const NOTHING: &str = "none";
+
 /// The time that a chart is about.
 pub(super) struct Axis<'a> {
     /// When each slot begins, oldest first; the last one goes on.
@@ -55,7 +58,10 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
         high: top,
         is_log: false,
     };
-    let ticks = [(0.0, "0".to_owned()), (top, text::number(whole(top)))];
+    let mut ticks = vec![(0.0, "0".to_owned()), (top, text::number(whole(top)))];
+    if top >= 2.0 && top % 2.0 == 0.0 {
+        ticks.push((top / 2.0, text::number(whole(top / 2.0))));
+    }
     let words: Vec<_> = series
         .iter()
         .map(|one| format!("{} {}", text::number(whole(one.total())), one.name))
@@ -63,7 +69,7 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
     let words = if most > 0.0 {
         words.join(", ")
     } else {
-        "nothing".to_owned()
+        NOTHING.to_owned()
     };
     let plot = html! {
         @for slot in 0..axis.begins.len() {
@@ -131,15 +137,11 @@ pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
         @for one in series { path class={ "line " (one.colour) } d=(path(axis, &scale, &one.values)) {} }
     };
     let legend = series.iter().map(|one| (one, told(one)));
-    figure(
-        title,
-        &words.join(", "),
-        axis,
-        &scale,
-        &ticks,
-        &plot,
-        legend,
-    )
+    let words = match values().next() {
+        Some(_) => words.join(", "),
+        None => NOTHING.to_owned(),
+    };
+    figure(title, &words, axis, &scale, &ticks, &plot, legend)
 }
 
 /// How much of a whole: a bar as wide as a word.
@@ -179,6 +181,7 @@ fn figure<'s>(
                     text x=(dot(LEFT - 6.0)) y=(y) dy="3.5" text-anchor="end" { (label) }
                 }
                 (plot)
+                @if words == NOTHING { text x=(dot((LEFT + WIDTH) / 2.0)) y=(dot(HEIGHT / 2.0)) text-anchor="middle" { (NOTHING) } }
                 text x=(dot(LEFT)) y=(dot(HEIGHT - 4.0)) { (first.unwrap_or_default()) }
                 text x=(dot(WIDTH)) y=(dot(HEIGHT - 4.0)) text-anchor="end" { "now" }
             }

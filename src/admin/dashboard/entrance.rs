@@ -41,13 +41,13 @@ pub(super) struct Visitor {
     session: Option<Key>,
 }
 
-/// As it goes on record: `alice by dashboard from 10.0.0.7`.
+/// As it goes on record: `alice (dashboard) from 10.0.0.7`.
 impl fmt::Display for Visitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(name) = &self.name {
-            write!(f, "{name} by ")?;
+        match &self.name {
+            Some(name) => write!(f, "{name} (dashboard)")?,
+            None => f.write_str("dashboard")?,
         }
-        f.write_str("dashboard")?;
         match self.from {
             Some(from) => write!(f, " from {from}"),
             None => Ok(()),

@@ -15,11 +15,11 @@ use crate::assessment;
 use crate::assessment::AccountUse;
 use crate::assessment::Status;
 use crate::store::HealthRow;
+use crate::store::OldestDue;
 use crate::store::ReplicaRow;
 use crate::store::Slot;
 use crate::store::Span;
 use axum::response::Response;
-use chrono::Utc;
 use maud::Markup;
 use maud::html;
 use std::collections::BTreeMap;
@@ -87,8 +87,12 @@ fn verdict(status: &Status) -> Markup {
                 p {
                     @if at > 0 { b { (concern.what) ". " } }
                     "→ " (text::with_code(&concern.next)) "."
-                    @if let Some(account) = &concern.account {
-                        " " a href=(state::account_path(account)) { "Account" }
+                    @match &concern.account {
+                        Some(account) if concern.is_about_dead => {
+                            " " a href=(state::jobs_path(account, "dead")) { "See them" }
+                        }
+                        Some(account) => { " " a href=(state::account_path(account)) { "See the account" } }
+                        None => {}
                     }
                 }
             }
@@ -112,30 +116,39 @@ fn queue(status: &Status) -> Markup {
     let rows = html! {
         @for row in &status.health {
             @let account = status.accounts.iter().find(|account| account.row.account == row.account);
-            (queue_row(row, account))
+            @let oldest = status.oldest_due.iter().find(|due| due.account == row.account);
+            (queue_row(row, account, oldest))
         }
     };
     layout::table("The queue by account", &header, &rows)
 }
 
-fn queue_row(row: &HealthRow, account: Option<&AccountUse>) -> Markup {
+fn queue_row(row: &HealthRow, account: Option<&AccountUse>, oldest: Option<&OldestDue>) -> Markup {
     let waiting = row.pending + row.requests_waiting;
     let name = &row.account;
     html! {
         tr id={ "queue-" (name) } {
             td { a href=(state::account_path(name)) { (name) } }
-            td.n.waiting { a href=(state::jobs_path(name, "pending")) { (text::number(waiting)) } }
-            td.n { (text::number(row.due)) }
-            td.n { a href=(state::jobs_path(name, "running")) { (text::number(row.running)) } }
-            td.n { (text::number(row.settling)) }
-            td.n class=[(row.dead > 0).then_some("bad")] { a href=(state::jobs_path(name, "dead")) { (text::number(row.dead)) } }
-            td.n { (text::age(row.oldest_due_seconds)) }
-            td.n.synced { (text::number(row.synced_last_hour)) }
-            td.n { (text::number(row.failed_last_hour)) }
+            td.n.waiting { a href=(state::jobs_path(name, "pending")) { (number(waiting)) } }
+            td.n { (number(row.due)) }
+            td.n { a href=(state::jobs_path(name, "running")) { (number(row.running)) } }
+            td.n { (number(row.settling)) }
+            td.n class=[(row.dead > 0).then_some("bad")] { a href=(state::jobs_path(name, "dead")) { (number(row.dead)) } }
+            td.n { @match oldest {
+                Some(due) => a href=(state::connection_path(due.connection_id)) { (text::age(due.due_seconds)) },
+                None => span.zero { "–" },
+            } }
+            td.n.synced { (number(row.synced_last_hour)) }
+            td.n { (number(row.failed_last_hour)) }
             td { @if let Some(account) = account { (state::rate(account)) } }
             td { (state::badge(row.paused_reason.as_deref(), account)) }
         }
     }
+}
+
+/// A number in a table, where none is of interest unless it is more than zero.
+fn number(number: i64) -> Markup {
+    html! { span.zero[number == 0] { (text::number(number)) } }
 }
 
 /// The classes of the failures with their colours, the most frequent first.
@@ -202,7 +215,6 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
     if replicas.is_empty() {
         return html! { p.card { "None is running. Start one: " code { "feather-sync run" } } };
     }
-    let now = Utc::now();
     let header = html! {
         th { "Name" } th { "Version" } th { "Accounts" } th { "Started" } th.n { "Last sign of life" }
     };
@@ -213,7 +225,7 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
                 td { (row.version) }
                 td { (row.accounts.join(", ")) }
                 td { (text::time(row.started_at)) }
-                td.n { (text::seconds(state::since(row.seen_at, now).floor())) " ago" }
+                td.n { (text::seconds(row.unseen_seconds.floor())) " ago" }
             }
         }
     };

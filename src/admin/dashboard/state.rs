@@ -4,8 +4,6 @@ use crate::admin::dashboard::chart;
 use crate::admin::dashboard::text;
 use crate::assessment::AccountUse;
 use crate::domain::words::percent;
-use chrono::DateTime;
-use chrono::Utc;
 use maud::Markup;
 use maud::html;
 use url::form_urlencoded;
@@ -32,11 +30,6 @@ pub(super) fn jobs_path(account: &str, state: &str) -> String {
 /// Where a connection is described.
 pub(super) fn connection_path(id: Uuid) -> String {
     format!("/connections/{id}")
-}
-
-/// How long ago, in seconds.
-pub(super) fn since(at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
-    (now - at).as_seconds_f64().max(0.0)
 }
 
 /// How much of the limit was used in the last minute.

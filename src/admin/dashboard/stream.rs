@@ -8,6 +8,7 @@ use crate::admin::dashboard::look::Trouble;
 use crate::admin::dashboard::look::within_turn;
 use crate::admin::door;
 use axum::body::Body;
+use axum::http::HeaderName;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -64,6 +65,8 @@ where
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        // A proxy that waits for more before it passes this on would keep the news to itself.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
         // The next stream gets a connection, and with it a time, of its own.
         (header::CONNECTION, "close"),
     ];

@@ -191,6 +191,7 @@ mod tests {
             accounts: accounts.iter().map(ToString::to_string).collect(),
             started_at: DateTime::UNIX_EPOCH,
             seen_at: DateTime::UNIX_EPOCH,
+            unseen_seconds: 0.0,
         }
     }
 

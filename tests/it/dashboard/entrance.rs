@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// A token file, and the world that uses it.
-async fn locked() -> (World, tempfile::NamedTempFile) {
+pub(crate) async fn locked() -> (World, tempfile::NamedTempFile) {
     let mut world = World::new().await;
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "open-sesame\n").unwrap();
@@ -56,7 +56,7 @@ async fn where_a_token_is_wanted_pages_are_for_those_who_logged_in() {
     assert_eq!(known.post("/do/pause", "account=default").await.status, 303);
     let page = known.get("/accounts").await.body;
     assert!(
-        page.contains("paused by Alice &lt;i&gt; by dashboard from 127.0.0.1"),
+        page.contains("by Alice &lt;i&gt; (dashboard) from 127.0.0.1 since"),
         "{page}"
     );
     assert_eq!(known.post("/do/logout", "").await.status, 303);

@@ -56,9 +56,11 @@
     }
   };
 
+  let stream;
+  let late;
   const listen = () => {
-    const stream = new EventSource(here);
-    let late;
+    if (stream) stream.close();
+    stream = new EventSource(here);
     const heard = () => {
       clearTimeout(late);
       late = setTimeout(() => show("lost", "No word from the daemon"), 15000);
@@ -79,9 +81,16 @@
       if (stream.readyState !== EventSource.CLOSED) return;
       clearTimeout(late);
       show("lost", "Not live; reload for news");
-      setTimeout(listen, 10000);
+      late = setTimeout(listen, 10000);
     });
     heard();
   };
-  listen();
+  // Who does not look needs no news: daemon and browser have only so many connections.
+  const look = () => {
+    if (!document.hidden) return listen();
+    clearTimeout(late);
+    if (stream) stream.close();
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
 })();
