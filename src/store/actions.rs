@@ -75,6 +75,8 @@ pub struct Turn {
     pub(super) filter: JobFilter,
     pub(super) requested_by: String,
     pub(super) requested_at: DateTime<Utc>,
+    /// No job that died before is left, as far as this replica has come.
+    pub(super) dead_from: Option<DateTime<Utc>>,
 }
 
 /// In words, for the log: `retry dead, class upstream`.
@@ -225,7 +227,7 @@ impl Db {
                 let action = Action::parse(&row.action)?;
                 let token = Uuid::new_v4();
                 let (id, requested_by, requested_at) = (row.id, row.requested_by, row.requested_at);
-                Some(Turn { id, token, action, filter, requested_by, requested_at })
+                Some(Turn { id, token, action, filter, requested_by, requested_at, dead_from: None })
             });
             if let Some(turn) = &known {
                 sqlx::query!(

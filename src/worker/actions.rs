@@ -40,12 +40,12 @@ impl Worker {
         outage: &mut Outage,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let Some(turn) = self.db.begin_action(&self.settings.name, LEASE).await? else {
+        let Some(mut turn) = self.db.begin_action(&self.settings.name, LEASE).await? else {
             return Ok(());
         };
         while !stop.is_cancelled() {
             let began = self.clock.now();
-            let pause = match self.db.act(&turn, LEASE).await {
+            let pause = match self.db.act(&mut turn, LEASE).await {
                 Ok(Portion::More(_)) => {
                     self.tell_it_works(outage);
                     self.clock

@@ -9,6 +9,8 @@ use crate::store::error::StoreError;
 use crate::store::jobs::JobState;
 use crate::store::jobs::keys::Walk;
 use crate::store::operate::queue;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use std::collections::HashSet;
@@ -34,6 +36,8 @@ pub enum Portion {
 /// Jobs that are to be acted on next.
 struct Chosen {
     ids: Vec<Uuid>,
+    /// Of dead jobs: when the last of them died.
+    last_death: Option<DateTime<Utc>>,
     /// Where the next ones are, unless these leave what the filter matches.
     next: Next,
 }
@@ -53,16 +57,18 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails; of this portion nothing has happened then, or all of it.
-    pub async fn act(&self, turn: &Turn, lease: Duration) -> Result<Portion, StoreError> {
+    pub async fn act(&self, turn: &mut Turn, lease: Duration) -> Result<Portion, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            let portion = act(&mut tx, turn, lease).await?;
+            let (portion, dead_from) = act(&mut tx, turn, lease).await?;
             tx.commit().await?;
-            Ok(portion)
+            Ok((portion, dead_from))
         })
         .await;
-        session.settle(result)
+        let (portion, dead_from) = session.settle(result)?;
+        turn.dead_from = dead_from.or(turn.dead_from);
+        Ok(portion)
     }
 }
 
@@ -70,7 +76,7 @@ async fn act(
     conn: &mut PgConnection,
     turn: &Turn,
     lease: Duration,
-) -> Result<Portion, sqlx::Error> {
+) -> Result<(Portion, Option<DateTime<Utc>>), sqlx::Error> {
     // Locked until the end, so nobody takes over meanwhile, however long this takes.
     let state = sqlx::query!(
         "SELECT behind, stopped_by, done FROM feather.sync_actions
@@ -81,11 +87,12 @@ async fn act(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(state) = state else {
-        return Ok(Portion::Lost);
+        return Ok((Portion::Lost, None));
     };
     if state.stopped_by.is_some() {
         end(conn, turn, Ended::Stopped, None).await?;
-        return Ok(Portion::Over(Ended::Stopped, state.done.unsigned_abs()));
+        let over = Portion::Over(Ended::Stopped, state.done.unsigned_abs());
+        return Ok((over, None));
     }
     let chosen = choose(conn, turn, state.behind).await?;
     if turn.action == Action::Cancel && !chosen.ids.is_empty() {
@@ -138,14 +145,13 @@ async fn act(
     };
     if is_over {
         end(conn, turn, Ended::Done, None).await?;
-        return Ok(Portion::Over(
-            Ended::Done,
-            state.done.unsigned_abs() + acted,
-        ));
+        let over = Portion::Over(Ended::Done, state.done.unsigned_abs() + acted);
+        return Ok((over, None));
     }
     Ok(match held_up {
-        Some(_) if acted == 0 => Portion::Locked,
-        _ => Portion::More(acted),
+        Some(_) if acted == 0 => (Portion::Locked, None),
+        Some(_) => (Portion::More(acted), None),
+        None => (Portion::More(acted), chosen.last_death),
     })
 }
 
@@ -206,13 +212,14 @@ async fn choose(
     let (ids, next) = walk.on(conn).await?;
     Ok(Chosen {
         ids,
+        last_death: None,
         next: next.map_or(Next::End, Next::Behind),
     })
 }
 
-/// Whatever is done to dead jobs, they are dead no more, or since later than the action was asked for.
+/// Those that died first. Whatever is done to dead jobs, they are dead no more, or since later than the action was asked for.
 async fn choose_dead(conn: &mut PgConnection, turn: &Turn) -> Result<Chosen, sqlx::Error> {
-    let ids = sqlx::query_scalar!(
+    let dead = sqlx::query!(
         r#"
         WITH RECURSIVE kinds AS (
             (SELECT account, error_class FROM feather.sync_jobs WHERE state = 'dead' ORDER BY account, error_class LIMIT 1)
@@ -225,28 +232,33 @@ async fn choose_dead(conn: &mut PgConnection, turn: &Turn) -> Result<Chosen, sql
                 ORDER BY j.account, j.error_class LIMIT 1
             ) AS next
         )
-        SELECT j.connection_id AS "connection_id!"
+        SELECT j.connection_id AS "id!", j.run_at AS "died_at!"
         FROM (SELECT account, error_class FROM kinds
               WHERE ($1::text IS NULL OR account = $1) AND ($2::text IS NULL OR error_class = $2)) AS k
         CROSS JOIN LATERAL (
-            SELECT d.connection_id FROM feather.sync_jobs d
+            SELECT d.connection_id, d.run_at FROM feather.sync_jobs d
             WHERE d.state = 'dead' AND d.account = k.account AND d.error_class = k.error_class
+              -- Those before have been acted on, and stay in the index until a vacuum.
+              AND d.run_at >= COALESCE($6, '-infinity'::timestamptz)
               AND d.run_at <= $4::timestamptz - COALESCE($3::float8, 0) * interval '1 second' AND d.wanted_at <= $4
             ORDER BY d.run_at
             LIMIT $5
         ) AS j
+        ORDER BY j.run_at
         LIMIT $5
         "#,
         turn.filter.account,
         turn.filter.class,
         turn.filter.for_seconds.map(f64::from),
         turn.requested_at,
-        i64::try_from(MOST).unwrap_or(i64::MAX)
+        i64::try_from(MOST).unwrap_or(i64::MAX),
+        turn.dead_from
     )
     .fetch_all(conn)
     .await?;
     Ok(Chosen {
-        ids,
+        ids: dead.iter().map(|job| job.id).collect(),
+        last_death: dead.last().map(|job| job.died_at),
         next: Next::Front,
     })
 }
@@ -279,7 +291,11 @@ async fn choose_running(
         Some(last) if ids.len() == MOST => Next::Behind(*last),
         _ => Next::End,
     };
-    Ok(Chosen { ids, next })
+    Ok(Chosen {
+        ids,
+        last_death: None,
+        next,
+    })
 }
 
 /// A job that is locked here.

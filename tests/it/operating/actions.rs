@@ -31,13 +31,13 @@ async fn begun(db: &Db, action: Action, filter: &JobFilter) -> Turn {
         .request_action(action, filter, None, "alice")
         .await
         .unwrap();
-    let turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
+    let mut turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
     assert_eq!(turn.id, id);
     turn
 }
 
 /// Acts to the end; how many were acted on.
-async fn to_the_end(db: &Db, turn: &Turn) -> u64 {
+async fn to_the_end(db: &Db, turn: &mut Turn) -> u64 {
     for _ in 0..1_000 {
         if let Portion::Over(ended, done) = db.act(turn, LEASE).await.unwrap() {
             assert_eq!(ended, Ended::Done);
@@ -72,11 +72,14 @@ async fn all_dead_jobs_of_a_class_start_afresh_and_all_others_stay() {
         class: Some("upstream".into()),
         ..JobFilter::default()
     };
-    let turn = begun(&db, Action::Retry, &filter).await;
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::More(2_000));
+    let mut turn = begun(&db, Action::Retry, &filter).await;
+    assert_eq!(
+        db.act(&mut turn, LEASE).await.unwrap(),
+        Portion::More(2_000)
+    );
     let action = db.action(turn.id).await.unwrap().unwrap();
     assert_eq!((action.done, action.outcome), (2_000, None));
-    assert_eq!(to_the_end(&db, &turn).await, 4_500);
+    assert_eq!(to_the_end(&db, &mut turn).await, 4_500);
     assert_eq!(
         states(&world).await,
         counted(&[("dead", 10), ("pending", 4_505)])
@@ -99,7 +102,7 @@ async fn all_dead_jobs_of_a_class_start_afresh_and_all_others_stay() {
             ))
         ]
     );
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::Lost);
+    assert_eq!(db.act(&mut turn, LEASE).await.unwrap(), Portion::Lost);
     assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
 }
 
@@ -123,9 +126,9 @@ async fn what_has_changed_or_come_since_it_was_asked_for_is_left_alone() {
         .await;
     job(&world, 11, "default", "dead", "auth", 0).await;
     waiting(&world, 12..=12).await;
-    let turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
+    let mut turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
     assert_eq!(turn.id, asked);
-    assert_eq!(to_the_end(&db, &turn).await, 8);
+    assert_eq!(to_the_end(&db, &mut turn).await, 8);
     let left: Vec<(uuid::Uuid,)> = world
         .rows("SELECT connection_id FROM feather.sync_jobs ORDER BY connection_id")
         .await;
@@ -141,10 +144,10 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     // Planned for later, which is all that tells when it was asked for.
     job(&world, 4, "default", "pending", "", -60).await;
     let db = world.db();
-    let turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
     world.enqueue(&[id(5)]).await;
     db.take_in(10).await.unwrap();
-    assert_eq!(to_the_end(&db, &turn).await, 4);
+    assert_eq!(to_the_end(&db, &mut turn).await, 4);
     assert_eq!(states(&world).await, counted(&[("pending", 1)]));
 }
 
@@ -159,8 +162,8 @@ async fn what_is_cancelled_is_on_record_as_by_the_command() {
     assert_eq!(states(&world).await, counted(&[("dead", 20)]));
     world.enqueue(&ids[..1]).await;
     let db = world.db();
-    let turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
-    assert_eq!(to_the_end(&db, &turn).await, 20);
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 20);
     assert_eq!(states(&world).await, []);
     assert_eq!(
         world
@@ -187,10 +190,10 @@ async fn running_jobs_lose_their_lease_when_they_are_cancelled() {
     }
     dead(&world, 10..=12, "upstream").await;
     let db = world.db();
-    let retry = begun(&db, Action::Retry, &of(JobState::Running)).await;
-    assert_eq!(to_the_end(&db, &retry).await, 0);
-    let cancel = begun(&db, Action::Cancel, &of(JobState::Running)).await;
-    assert_eq!(to_the_end(&db, &cancel).await, 5);
+    let mut retry = begun(&db, Action::Retry, &of(JobState::Running)).await;
+    assert_eq!(to_the_end(&db, &mut retry).await, 0);
+    let mut cancel = begun(&db, Action::Cancel, &of(JobState::Running)).await;
+    assert_eq!(to_the_end(&db, &mut cancel).await, 5);
     assert_eq!(states(&world).await, counted(&[("dead", 3)]));
 }
 
@@ -202,8 +205,8 @@ async fn each_is_asked_for_once_more_and_dead_ones_start_afresh() {
     dead(&world, 3_001..=3_100, "upstream").await;
     job(&world, 4_000, "default", "running", "", 1).await;
     let db = world.db();
-    let turn = begun(&db, Action::Sync, &JobFilter::default()).await;
-    assert_eq!(to_the_end(&db, &turn).await, 2_601);
+    let mut turn = begun(&db, Action::Sync, &JobFilter::default()).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 2_601);
     let asked: (i64, i64, i64) = world
         .row(
             "SELECT count(*), count(DISTINCT r.connection_id), count(*) FILTER (WHERE r.priority = j.priority AND requested_by = 'alice')
@@ -227,18 +230,24 @@ async fn a_replica_that_takes_over_acts_on_none_twice_and_the_one_before_acts_no
         .await
         .unwrap();
     let brief = Duration::from_millis(50);
-    let first = db.begin_action("one", brief).await.unwrap().unwrap();
-    assert_eq!(db.act(&first, LEASE).await.unwrap(), Portion::More(2_000));
+    let mut first = db.begin_action("one", brief).await.unwrap().unwrap();
+    assert_eq!(
+        db.act(&mut first, LEASE).await.unwrap(),
+        Portion::More(2_000)
+    );
     assert!(db.begin_action("two", LEASE).await.unwrap().is_none());
     // A portion prolongs the turn; then nothing more is heard.
-    assert_eq!(db.act(&first, brief).await.unwrap(), Portion::More(2_000));
+    assert_eq!(
+        db.act(&mut first, brief).await.unwrap(),
+        Portion::More(2_000)
+    );
     world
         .until("SELECT lease_until < clock_timestamp() FROM feather.sync_actions")
         .await;
-    let second = db.begin_action("two", LEASE).await.unwrap().unwrap();
+    let mut second = db.begin_action("two", LEASE).await.unwrap().unwrap();
     assert_eq!(second.id, first.id);
-    assert_eq!(db.act(&first, LEASE).await.unwrap(), Portion::Lost);
-    assert_eq!(to_the_end(&db, &second).await, 5_000);
+    assert_eq!(db.act(&mut first, LEASE).await.unwrap(), Portion::Lost);
+    assert_eq!(to_the_end(&db, &mut second).await, 5_000);
     let asked: (i64, i64) = world
         .row("SELECT count(*), count(DISTINCT connection_id) FROM feather.sync_requests")
         .await;
@@ -253,8 +262,8 @@ async fn a_turn_that_is_given_back_goes_on_elsewhere_at_once() {
     let db = world.db();
     let turn = begun(&db, Action::Sync, &of(JobState::Pending)).await;
     db.give_back_action(&turn).await.unwrap();
-    let again = db.begin_action("two", LEASE).await.unwrap().unwrap();
-    assert_eq!(to_the_end(&db, &again).await, 10);
+    let mut again = db.begin_action("two", LEASE).await.unwrap().unwrap();
+    assert_eq!(to_the_end(&db, &mut again).await, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,12 +272,15 @@ async fn a_stop_ends_it_after_the_portion_under_way() {
     world.leave_broken();
     dead(&world, 1..=4_500, "upstream").await;
     let db = world.db();
-    let turn = begun(&db, Action::Retry, &of(JobState::Dead)).await;
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::More(2_000));
+    let mut turn = begun(&db, Action::Retry, &of(JobState::Dead)).await;
+    assert_eq!(
+        db.act(&mut turn, LEASE).await.unwrap(),
+        Portion::More(2_000)
+    );
     assert!(db.stop_action(turn.id, "bob").await.unwrap());
     assert!(!db.stop_action(turn.id, "carol").await.unwrap());
     let over = Portion::Over(Ended::Stopped, 2_000);
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), over);
+    assert_eq!(db.act(&mut turn, LEASE).await.unwrap(), over);
     assert_eq!(
         states(&world).await,
         counted(&[("dead", 2_500), ("pending", 2_000)])
@@ -292,7 +304,7 @@ async fn held_up(filter: JobFilter, action: Action) {
         _ => waiting(&world, 1..=100).await,
     }
     let db = world.db();
-    let turn = begun(&db, action, &filter).await;
+    let mut turn = begun(&db, action, &filter).await;
     let mut holder = world.pool.begin().await.unwrap();
     sqlx::query("SELECT FROM feather.sync_jobs WHERE connection_id = $1 FOR UPDATE")
         .bind(id(40))
@@ -303,10 +315,13 @@ async fn held_up(filter: JobFilter, action: Action) {
         Some(JobState::Dead) => 99,
         _ => 39,
     };
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::More(before));
-    assert_eq!(db.act(&turn, LEASE).await.unwrap(), Portion::Locked);
+    assert_eq!(
+        db.act(&mut turn, LEASE).await.unwrap(),
+        Portion::More(before)
+    );
+    assert_eq!(db.act(&mut turn, LEASE).await.unwrap(), Portion::Locked);
     holder.rollback().await.unwrap();
-    assert_eq!(to_the_end(&db, &turn).await, 100);
+    assert_eq!(to_the_end(&db, &mut turn).await, 100);
     if action == Action::Sync {
         let asked: (i64, i64) = world
             .row("SELECT count(*), count(DISTINCT connection_id) FROM feather.sync_requests")
@@ -337,8 +352,8 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
         .await;
     let db = world.db();
     assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
-    let turn = begun(&db, Action::Retry, &of(JobState::Due)).await;
-    assert_eq!(to_the_end(&db, &turn).await, 10);
+    let mut turn = begun(&db, Action::Retry, &of(JobState::Due)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
