@@ -10,18 +10,22 @@
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
+//! | `search`, `dossier` | tools of all connections; one connection, one tool |
+//! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |
 //! | `glance`, `timeline`, `inspect`, `audit`, `operate` | what people ask and do |
 //! | `verify` | the invariants of the stored state |
 //! | `checkup` | what `doctor` asks of the server |
 //! | `migrate`, `listen` | the schema; the wake-up hint |
 
 mod account;
+mod actions;
 mod attempt;
 mod audit;
 mod checkup;
 mod claim;
 mod commit;
 mod connection;
+mod dossier;
 mod draw;
 mod error;
 mod fleet;
@@ -30,6 +34,7 @@ mod horizon;
 mod hosts;
 mod inspect;
 mod job;
+mod jobs;
 mod lease;
 mod listed;
 mod listen;
@@ -41,6 +46,7 @@ mod reconcile;
 mod requests;
 mod retention;
 mod route;
+mod search;
 mod snapshot;
 mod timeline;
 mod tools;
@@ -48,6 +54,11 @@ mod verify;
 
 pub use account::AccountRow;
 pub use account::PausedAccount;
+pub use actions::Action;
+pub use actions::ActionRow;
+pub use actions::Ended;
+pub use actions::Portion;
+pub use actions::Turn;
 pub use attempt::ToolChanges;
 pub use audit::AuditRow;
 pub use checkup::Holder;
@@ -60,6 +71,9 @@ pub use commit::Committed;
 pub use connection::Db;
 pub use connection::DbSettings;
 pub use connection::PoolState;
+pub use dossier::Field;
+pub use dossier::ToolDetails;
+pub use dossier::ToolSlug;
 pub use draw::Draw;
 pub use draw::Token;
 pub use error::StoreError;
@@ -74,6 +88,14 @@ pub use inspect::ConnectionReport;
 pub use inspect::Remaining;
 pub use inspect::StatusRow;
 pub use inspect::ToolRow;
+pub use jobs::Count;
+pub use jobs::IdPrefix;
+pub use jobs::JobFilter;
+pub use jobs::JobRow;
+pub use jobs::JobState;
+pub use jobs::PAGE;
+pub use jobs::Page;
+pub use jobs::Place;
 pub use lease::Expired;
 pub use listed::Change;
 pub use listed::List;
@@ -91,6 +113,10 @@ pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::Look;
 pub use requests::TakenIn;
+pub use search::FoundTool;
+pub use search::ToolFilter;
+pub use search::ToolKind;
+pub use search::ToolPlace;
 pub use timeline::LastError;
 pub use timeline::Slot;
 pub use timeline::Span;

@@ -5,9 +5,10 @@
 //! can pile up.
 //!
 //! Beside the queue stands `inventory`: what the API's list of an account says, into the tables. `reconcile` does that now
-//! and then.
+//! and then. `actions` does what people have asked for on many jobs at a time.
 
 mod account;
+mod actions;
 mod agenda;
 mod commit;
 mod execute;
@@ -255,8 +256,9 @@ impl Worker {
         let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
         let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
         let reconciler = tokio::spawn(self.clone().reconcile_until(lifecycle.stop.clone()));
+        let actor = tokio::spawn(self.clone().act_until(lifecycle.stop.clone()));
         let has_failed = || {
-            [&committer, &listener, &upkeep, &reconciler]
+            [&committer, &listener, &upkeep, &reconciler, &actor]
                 .into_iter()
                 .any(JoinHandle::is_finished)
         };
@@ -294,9 +296,13 @@ impl Worker {
             .await;
         drop(running);
         // The committer ends when the last sender is gone.
-        let (committed, listened, kept_up, reconciled) =
-            tokio::join!(committer, listener, upkeep, reconciler);
-        committed.and(listened).and(kept_up).and(reconciled)
+        let (committed, listened, kept_up, reconciled, acted) =
+            tokio::join!(committer, listener, upkeep, reconciler, actor);
+        committed
+            .and(listened)
+            .and(kept_up)
+            .and(reconciled)
+            .and(acted)
     }
 
     async fn wait(&self, again: Again, quiet: bool, running: &Running) {

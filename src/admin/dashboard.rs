@@ -16,10 +16,13 @@
 
 mod accounts;
 mod act;
+mod actions;
 mod assets;
 mod audit;
 mod chart;
+mod connection;
 mod entrance;
+mod jobs;
 mod layout;
 mod look;
 mod memory;
@@ -28,6 +31,7 @@ mod sessions;
 mod state;
 mod stream;
 mod text;
+mod tools;
 
 use crate::admin::Desk;
 use crate::admin::dashboard::memory::Memory;
@@ -93,16 +97,29 @@ impl Dashboard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tab {
     Overview,
+    Jobs,
+    Connections,
+    Tools,
     Accounts,
     Audit,
 }
 
 impl Tab {
-    const ALL: [Self; 3] = [Self::Overview, Self::Accounts, Self::Audit];
+    const ALL: [Self; 6] = [
+        Self::Overview,
+        Self::Jobs,
+        Self::Connections,
+        Self::Tools,
+        Self::Accounts,
+        Self::Audit,
+    ];
 
     fn path(self) -> &'static str {
         match self {
             Self::Overview => "/",
+            Self::Jobs => "/jobs",
+            Self::Connections => "/connections",
+            Self::Tools => "/tools",
             Self::Accounts => "/accounts",
             Self::Audit => "/audit",
         }
@@ -111,6 +128,9 @@ impl Tab {
     fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Jobs => "Jobs",
+            Self::Connections => "Connections",
+            Self::Tools => "Tools",
             Self::Accounts => "Accounts",
             Self::Audit => "Audit",
         }
@@ -121,6 +141,17 @@ impl Tab {
 pub(super) fn guarded(desk: &Desk) -> Router<Desk> {
     Router::new()
         .route("/", get(overview::page))
+        .route("/jobs", get(jobs::page))
+        .route("/jobs/all", get(actions::confirm))
+        .route("/actions", get(actions::page))
+        .route("/actions/{id}", get(actions::one))
+        .route("/connections", get(connection::find))
+        .route("/connections/{id}", get(connection::page))
+        .route("/connections/{id}/tools/{tool}", get(tools::one))
+        .route("/tools", get(tools::page))
+        .route("/do/jobs", post(jobs::act))
+        .route("/do/all", post(actions::begin))
+        .route("/do/stop", post(actions::stop))
         .route("/accounts", get(accounts::page))
         .route("/audit", get(audit::page))
         .route("/do/pause", post(accounts::pause))

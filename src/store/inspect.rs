@@ -8,6 +8,7 @@ use chrono::DateTime;
 use chrono::Utc;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -105,17 +106,7 @@ impl Db {
     ) -> Result<Option<ConnectionReport>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
-            let status = sqlx::query_as!(
-                StatusRow,
-                r#"SELECT account AS "account!", connection_id AS "connection_id!", state AS "state!", phase,
-                          attempt AS "attempt!", next_attempt_at, priority, status, tools_status, tools_synced_at,
-                          last_attempt_at, last_outcome, last_success_at, last_success_started_at, last_error_class,
-                          last_error
-                   FROM feather.sync_status WHERE connection_id = $1"#,
-                connection_id
-            )
-            .fetch_optional(&mut *session)
-            .await?;
+            let status = status(&mut session, connection_id).await?;
             let Some(status) = status else {
                 return Ok(None);
             };
@@ -148,6 +139,16 @@ impl Db {
             Ok(Some(ConnectionReport { status, connection, tools, attempts }))
         })
         .await;
+        session.settle(result)
+    }
+
+    /// Where one connection stands; `None` when neither queue nor tables know it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn status(&self, connection_id: Uuid) -> Result<Option<StatusRow>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { Ok(status(&mut session, connection_id).await?) }).await;
         session.settle(result)
     }
 
@@ -185,4 +186,21 @@ impl Db {
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         session.settle(result)
     }
+}
+
+async fn status(
+    conn: &mut PgConnection,
+    connection_id: Uuid,
+) -> Result<Option<StatusRow>, sqlx::Error> {
+    sqlx::query_as!(
+        StatusRow,
+        r#"SELECT account AS "account!", connection_id AS "connection_id!", state AS "state!", phase,
+                  attempt AS "attempt!", next_attempt_at, priority, status, tools_status, tools_synced_at,
+                  last_attempt_at, last_outcome, last_success_at, last_success_started_at, last_error_class,
+                  last_error
+           FROM feather.sync_status WHERE connection_id = $1"#,
+        connection_id
+    )
+    .fetch_optional(conn)
+    .await
 }

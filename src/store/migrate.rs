@@ -1,5 +1,7 @@
 //! The schema: migrated on a connection of its own, which takes every lock with it when it closes.
 
+mod indexes;
+
 use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
 use crate::store::connection::within;
@@ -148,6 +150,10 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             .execute(&mut *conn)
             .await?;
     }
+    sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 0) AS "unlocked!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    indexes::build(conn).await?;
     Ok(migrated)
 }
 

@@ -1,15 +1,11 @@
 //! What people do: retry, cancel, forget, and what they have begun. Each leaves a row in `sync_audit`.
 
-use crate::domain::Outcome;
-use crate::domain::Phase;
-use crate::store::attempt;
-use crate::store::attempt::AttemptRecord;
-use crate::store::attempt::ToolChanges;
+pub(super) mod queue;
+
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
 use sqlx::Connection;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Which dead jobs.
@@ -61,39 +57,21 @@ impl Db {
         actor: &str,
     ) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.session().await?;
-        let query = sqlx::query_scalar!(
-            r#"
-            WITH chosen AS (
-                SELECT connection_id FROM feather.sync_jobs
-                WHERE connection_id = ANY($1) AND state IN ('pending', 'dead')
-                ORDER BY connection_id FOR UPDATE
-            ), revived AS (
-                UPDATE feather.sync_jobs j
-                SET state = 'pending', error_class = NULL,
-                    phase = CASE WHEN state = 'dead' THEN 'finalize' ELSE phase END,
-                    settle_deadline = CASE WHEN state = 'dead' THEN NULL ELSE settle_deadline END,
-                    settle_polls = CASE WHEN state = 'dead' THEN 0 ELSE settle_polls END,
-                    seen_fingerprint = CASE WHEN state = 'dead' THEN NULL ELSE seen_fingerprint END,
-                    seen_at = CASE WHEN state = 'dead' THEN NULL ELSE seen_at END,
-                    attempt = CASE WHEN state = 'dead' THEN 0 ELSE attempt END,
-                    malformed = CASE WHEN state = 'dead' THEN 0 ELSE malformed END,
-                    not_before = CASE WHEN state = 'dead' THEN NULL ELSE not_before END,
-                    wanted_at = CASE WHEN state = 'dead' THEN now() ELSE wanted_at END,
-                    run_at = CASE WHEN state = 'dead' THEN now() ELSE GREATEST(LEAST(run_at, now()), not_before) END
-                FROM chosen WHERE j.connection_id = chosen.connection_id
-                RETURNING j.connection_id, j.account
-            ), audit AS (
-                INSERT INTO feather.sync_audit (actor, action, account, connection_id)
-                SELECT $2, 'retry', account, connection_id FROM revived
-            ), woken AS (
-                SELECT pg_notify('feather_sync', '')
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            let due = queue::make_due(&mut tx, connection_ids).await?;
+            sqlx::query!(
+                "INSERT INTO feather.sync_audit (actor, action, account, connection_id)
+                 SELECT $1, 'retry', account, connection_id FROM feather.sync_jobs WHERE connection_id = ANY($2)",
+                actor,
+                &due
             )
-            SELECT connection_id FROM revived, woken
-            "#,
-            connection_ids,
-            actor
-        );
-        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(due)
+        })
+        .await;
         session.settle(result)
     }
 
@@ -149,75 +127,47 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            hold_take_in(&mut tx).await?;
-            let requests = sqlx::query!(
-                r#"WITH gone AS (DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING *)
-                   SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS "account!", now() AS "now!"
-                   FROM gone GROUP BY connection_id"#,
-                connection_ids
-            )
-            .fetch_all(&mut *tx)
-            .await?;
-            let jobs = sqlx::query!(
-                r#"DELETE FROM feather.sync_jobs WHERE connection_id = ANY($1)
-                   RETURNING connection_id, account, phase, attempt, started_at, state = 'running' AS "running!",
-                             now() AS "now!""#,
-                connection_ids
-            )
-            .fetch_all(&mut *tx)
-            .await?;
-            let why = format!("cancelled by {actor}");
-            let record = |connection_id, account, phase: Phase, attempt, started_at, finished_at| AttemptRecord {
-                account,
-                connection_id,
-                kind: phase.call().as_str(),
-                attempt,
-                worker: actor,
-                started_at,
-                finished_at,
-                outcome: Outcome::Cancelled.as_str(),
-                http_status: None,
-                error_class: None,
-                error: Some(why.as_str().into()),
-                retry_at: None,
-                tools_status: None,
-                tools: ToolChanges::default(),
-                upstream_request_id: None,
-                finalize_started_at: None,
-                time_to_sync: None,
-            };
-            let mut records: Vec<_> = jobs
-                .iter()
-                .map(|job| {
-                    let phase = Phase::parse(&job.phase).unwrap_or(Phase::Finalize);
-                    let started_at = job.started_at.filter(|_| job.running).unwrap_or(job.now);
-                    record(job.connection_id, job.account.as_str(), phase, job.attempt, started_at, job.now)
-                })
-                .collect();
-            for request in &requests {
-                if !jobs.iter().any(|job| job.connection_id == request.connection_id) {
-                    let account = request.account.as_str();
-                    let now = request.now;
-                    records.push(record(request.connection_id, account, Phase::Finalize, 0, now, now));
-                }
-            }
-            attempt::record(&mut tx, &records, &[]).await?;
-            let ids: Vec<_> = records.iter().map(|record| record.connection_id).collect();
-            let accounts: Vec<_> = records.iter().map(|record| record.account).collect();
-            sqlx::query!(
-                "INSERT INTO feather.sync_audit (actor, action, account, connection_id)
-                 SELECT $1, 'cancel', account, connection_id
-                 FROM unnest($2::text[], $3::uuid[]) AS v (account, connection_id)",
-                actor,
-                &accounts as _,
-                &ids
-            )
-            .execute(&mut *tx)
-            .await?;
+            queue::hold_take_in(&mut tx).await?;
+            let ids = queue::take_out(&mut tx, connection_ids, actor).await?;
             tx.commit().await?;
             Ok(ids)
         })
         .await;
+        session.settle(result)
+    }
+
+    /// Asks for connections that are known to be synced once more, ahead of all that has not been asked for by hand.
+    /// Returns their ids.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has been asked for then.
+    pub async fn sync_again(
+        &self,
+        connection_ids: &[Uuid],
+        actor: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"
+            WITH known AS MATERIALIZED (
+                SELECT i.id, COALESCE(j.account, c._account, r.account) AS account
+                FROM (SELECT DISTINCT id FROM unnest($1::uuid[]) AS id) AS i
+                LEFT JOIN LATERAL (SELECT account FROM feather.sync_jobs WHERE connection_id = i.id LIMIT 1) AS j ON true
+                LEFT JOIN LATERAL (SELECT _account FROM feather.integration_connections WHERE id = i.id LIMIT 1) AS c ON true
+                LEFT JOIN LATERAL (SELECT account FROM feather.sync_results WHERE connection_id = i.id LIMIT 1) AS r ON true
+            ), asked AS (
+                INSERT INTO feather.sync_requests (connection_id, account, requested_by)
+                SELECT id, account, $2 FROM known WHERE account IS NOT NULL ORDER BY id
+                RETURNING connection_id, account
+            )
+            INSERT INTO feather.sync_audit (actor, action, account, connection_id)
+            SELECT $2, 'sync', account, connection_id FROM asked
+            RETURNING connection_id AS "connection_id!"
+            "#,
+            connection_ids,
+            actor
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         session.settle(result)
     }
 
@@ -234,7 +184,7 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            hold_take_in(&mut tx).await?;
+            queue::hold_take_in(&mut tx).await?;
             // In the order in which others lock them.
             let mut known = sqlx::query_scalar!(
                 "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",
@@ -292,13 +242,4 @@ impl Db {
         .await;
         session.settle(result)
     }
-}
-
-/// Lets no replica take in until the transaction ends: a request that comes meanwhile waits, or its new job would begin,
-/// and even be called for, while the old one's traces are still being dealt with.
-async fn hold_take_in(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_advisory_xact_lock(7305801, 2)")
-        .execute(conn)
-        .await?;
-    Ok(())
 }

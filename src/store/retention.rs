@@ -6,8 +6,8 @@ use crate::store::error::StoreError;
 use std::time::Duration;
 
 impl Db {
-    /// Deletes up to `limit` rows of history older than `keep`, and counts that no view shows any more. Returns
-    /// how many rows of history went.
+    /// Deletes up to `limit` rows of history older than `keep`, actions that were over before, and counts that no view
+    /// shows any more. Returns how many rows of history went.
     ///
     /// # Errors
     /// When the database fails.
@@ -25,6 +25,8 @@ impl Db {
                 DELETE FROM feather.sync_attempts a USING old
                 WHERE a.connection_id = old.connection_id AND a.id = old.id
                 RETURNING a.id
+            ), actions AS (
+                DELETE FROM feather.sync_actions WHERE finished_at < now() - $1 * interval '1 second'
             ), counts AS (
                 DELETE FROM feather.sync_throughput WHERE minute < now() - interval '2 days'
             )

@@ -76,7 +76,7 @@ impl Worker {
         }
     }
 
-    fn count_error(&self, error: &StoreError) {
+    pub(super) fn count_error(&self, error: &StoreError) {
         let kind = error.kind();
         self.metrics.db_errors.get_or_create(&OfKind { kind }).inc();
     }

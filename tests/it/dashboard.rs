@@ -1,8 +1,10 @@
 //! The dashboard over HTTP, without a browser.
 
 mod audit;
+mod connections;
 mod entrance;
 mod hostile;
+mod jobs;
 mod live;
 mod pages;
 

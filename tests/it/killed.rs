@@ -1,5 +1,6 @@
 //! Real processes, really killed, stopped and terminated: at any moment, and at every failpoint.
 
+mod acting;
 mod anytime;
 mod at_points;
 mod books;

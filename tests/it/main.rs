@@ -18,6 +18,7 @@ mod gathering;
 mod killed;
 mod lists;
 mod main_job;
+mod operating;
 mod outcomes;
 mod poison;
 mod posting;

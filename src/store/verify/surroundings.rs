@@ -5,7 +5,7 @@ use crate::store::verify::Violation;
 use sqlx::PgConnection;
 
 /// Constraints of the schema by table, keys included.
-pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
+pub(super) const CONSTRAINTS: [(&str, &str); 39] = [
     (
         "integration_connection_tools",
         "integration_connection_tools_pkey",
@@ -17,6 +17,12 @@ pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
     ("sync_accounts", "pause_is_whole"),
     ("sync_accounts", "pause_reason_is_known"),
     ("sync_accounts", "sync_accounts_pkey"),
+    ("sync_actions", "action_is_known"),
+    ("sync_actions", "counts_are_natural"),
+    ("sync_actions", "end_is_whole"),
+    ("sync_actions", "outcome_is_known"),
+    ("sync_actions", "sync_actions_pkey"),
+    ("sync_actions", "turn_is_whole"),
     ("sync_attempts", "finished_after_start"),
     ("sync_attempts", "kind_is_known"),
     ("sync_attempts", "outcome_is_known"),
@@ -45,12 +51,34 @@ pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
 ];
 
 /// Indexes of the schema by table, those of keys aside.
-pub(super) const INDEXES: [(&str, &str); 8] = [
+pub(super) const INDEXES: [(&str, &str); 15] = [
+    (
+        "integration_connection_tools",
+        "integration_connection_tools_changed",
+    ),
+    (
+        "integration_connection_tools",
+        "integration_connection_tools_disabled",
+    ),
+    (
+        "integration_connection_tools",
+        "integration_connection_tools_stale",
+    ),
     ("integration_connections", "integration_connections_changed"),
+    (
+        "integration_connections",
+        "integration_connections_integration",
+    ),
+    (
+        "integration_connections",
+        "integration_connections_nickname",
+    ),
+    ("sync_actions", "sync_actions_open"),
     ("sync_attempts", "sync_attempts_finished"),
     ("sync_audit", "sync_audit_at"),
     ("sync_jobs", "sync_jobs_claim"),
     ("sync_jobs", "sync_jobs_dead"),
+    ("sync_jobs", "sync_jobs_deaths"),
     ("sync_jobs", "sync_jobs_lease"),
     ("sync_requests", "sync_requests_connection"),
     ("sync_throughput", "sync_throughput_minute"),
