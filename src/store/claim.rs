@@ -122,7 +122,7 @@ impl Db {
                     ORDER BY j.run_at LIMIT 1
                 ) AS first
             ), account AS MATERIALIZED (
-                SELECT a.ctid AS place, a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
+                SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
                        a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 -- The one row of this account, and from the end: while somebody's snapshot is open, all that it has
@@ -191,7 +191,7 @@ impl Db {
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
                                         ELSE COALESCE((SELECT max(lease_until) FROM claimed), a.paused_until) END
                 FROM bucket
-                WHERE a.ctid = bucket.place AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
+                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
             )
             SELECT permits.n AS "permits!", bucket.saved AS "tokens!", bucket.rate AS "rate!", bucket.paused_for,
                    bucket.operator_paused_at IS NOT NULL AS "operator_paused!",
