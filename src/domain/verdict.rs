@@ -1,6 +1,7 @@
 //! What one attempt came to, and everything that follows from it: the one place where an answer or a failure
 //! becomes a decision.
 
+use crate::domain::account::AccountName;
 use crate::domain::clock::Dice;
 use crate::domain::failure::ErrorClass;
 use crate::domain::failure::Failure;
@@ -187,7 +188,10 @@ pub fn judge(
     dice: &Dice,
 ) -> Verdict {
     match result {
-        Ok(answer) => judge_answer(job, answer, retry, settle, dice),
+        Ok(answer) => match &job.held_by {
+            None => judge_answer(job, answer, retry, settle, dice),
+            Some(other) => refuse_answer(job, answer, other, retry, dice),
+        },
         Err(failure) => judge_failure(job, failure, retry, dice),
     }
 }
@@ -234,9 +238,10 @@ fn judge_answer(
 ) -> Verdict {
     let snapshot = answer.snapshot;
     let settling = settle.judge(job, &snapshot);
-    let overdue = job
-        .settle_deadline
-        .is_some_and(|deadline| job.started_at >= deadline);
+    let overdue = !job.is_first_look()
+        && job
+            .settle_deadline
+            .is_some_and(|deadline| job.started_at >= deadline);
     let (outcome, next, failure) = match settling {
         Settling::Settled => (Outcome::Synced, Next::Done, None),
         Settling::Unsettled if overdue => (
@@ -302,6 +307,30 @@ fn judge_answer(
     }
 }
 
+/// What another account holds is not overwritten.
+fn refuse_answer(
+    job: &Job,
+    answer: Answer,
+    other: &AccountName,
+    retry: &RetryPolicy,
+    dice: &Dice,
+) -> Verdict {
+    let account = &job.account;
+    let message = format!(
+        "the connection is held from account {other}, which is served too, and not overwritten by {account}: enqueue it for \
+         {other}, or take that account out of the configuration"
+    );
+    let failure = Failure {
+        http_status: Some(answer.http_status),
+        upstream_request_id: answer.upstream_request_id,
+        ..Failure::new(ErrorClass::OtherAccount, message)
+    };
+    Verdict {
+        account: AccountWord::Works,
+        ..judge_failure(job, failure, retry, dice)
+    }
+}
+
 /// The start of a word of upstream's, which may be of any length.
 fn word(text: &str) -> &str {
     let end = text.char_indices().nth(60).map_or(text.len(), |(at, _)| at);
@@ -309,9 +338,10 @@ fn word(text: &str) -> &str {
 }
 
 fn next_poll(job: &Job, settle: &SettleRule, dice: &Dice) -> Duration {
-    // A finalize restarts the polls; its deadline is set by the database when it is committed.
+    // Either POST restarts the polls; its deadline is set by the database when it is committed.
     let (polls, until_deadline) = match job.phase {
-        Phase::Finalize => (0, settle.deadline),
+        Phase::Finalize | Phase::Refresh => (0, settle.deadline),
+        Phase::Settle if job.is_first_look() => (1, settle.deadline),
         Phase::Settle => (
             job.settle_polls.saturating_add(1),
             job.settle_deadline
@@ -327,11 +357,26 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         ErrorClass::Protocol | ErrorClass::Mismatch => job.malformed + 1,
         _ => 0,
     };
+    let account = word_of(&failure, retry);
+    if is_refused_refresh(job, &failure) {
+        return Verdict {
+            outcome: Outcome::Deferred,
+            class: Some(ErrorClass::NotActive),
+            error: Some(format!("not refreshed: {}", failure.message)),
+            body: failure.body,
+            http_status: failure.http_status,
+            upstream_request_id: failure.upstream_request_id,
+            next: Next::Done,
+            malformed: 0,
+            stored: None,
+            gone: false,
+            account,
+        };
+    }
     let (outcome, next) = match failure.class {
         ErrorClass::Auth | ErrorClass::RateLimited => (Outcome::Deferred, Next::Defer),
         _ => retry_or_bury(job, &failure, job.phase, malformed, retry, dice),
     };
-    let account = word_of(&failure, retry);
     Verdict {
         outcome,
         class: Some(failure.class),
@@ -345,6 +390,14 @@ fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) 
         gone: failure.class == ErrorClass::NotFound,
         account,
     }
+}
+
+/// Whether the API says that the connection is not active. No error, where nobody has asked: it is refreshed another
+/// time.
+fn is_refused_refresh(job: &Job, failure: &Failure) -> bool {
+    job.phase == Phase::Refresh
+        && failure.http_status == Some(422)
+        && failure.hint.retryable != Some(true)
 }
 
 /// What a failed call says about its account.

@@ -30,6 +30,8 @@ use chrono::DateTime;
 use chrono::Utc;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -62,6 +64,27 @@ pub struct Inventory<'a> {
     pub only_missing: bool,
     /// What would change is found out, and nothing is changed.
     pub rehearse: bool,
+    /// Its call, while nobody knows what that came to.
+    pub asking: &'a Asking,
+    /// Hears whether the list has begun, or why not.
+    pub heard: &'a (dyn Fn(Option<&Failure>) + Sync),
+}
+
+/// A call that may be abandoned.
+#[derive(Debug, Default)]
+pub struct Asking {
+    token: Mutex<Option<Token>>,
+}
+
+impl Asking {
+    fn set(&self, token: Option<Token>) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// The token of the call that is under way, if any.
+    pub fn token(&self) -> Option<Token> {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is found about one connection of the list.
@@ -116,13 +139,16 @@ impl Inventory<'_> {
     /// When the list has not come to its end, or not all of it could be written. What was found before holds.
     pub async fn take(&self, mut tell: impl FnMut(Found)) -> Result<DateTime<Utc>, InventoryError> {
         let token = self.draw().await?;
+        self.asking.set(Some(token));
         let asked = self.client.list().await;
+        (self.heard)(asked.as_ref().err());
         let word = match &asked {
             Ok(_) => AccountWord::Works,
             Err(failure) => word_of(failure, self.retry),
         };
         let failure = asked.as_ref().err();
         self.db.hear(self.account, token, &word, failure).await?;
+        self.asking.set(None);
         let mut listing = asked.map_err(InventoryError::Api)?;
         let list = List {
             account: self.account,
