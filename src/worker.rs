@@ -20,6 +20,7 @@ mod reconcile;
 mod refresh;
 mod refusal;
 mod slots;
+mod tally;
 mod tick;
 mod unheard;
 mod upkeep;
@@ -31,9 +32,9 @@ pub use inventory::Asking;
 pub use inventory::Found;
 pub use inventory::Inventory;
 pub use inventory::InventoryError;
-pub use inventory::Tally;
 pub use outage::Outage;
 pub use progress::Progress;
+pub use tally::Tally;
 pub use tick::Again;
 pub use tick::Tick;
 

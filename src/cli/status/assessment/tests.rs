@@ -166,7 +166,7 @@ fn said(troubles: &[fn(&mut Status)]) -> String {
 #[test]
 fn the_first_line_says_that_all_is_well_or_what_to_do_about_the_worst_thing() {
     type Case<'a> = (&'a [fn(&mut Status)], &'a str);
-    let table: [Case<'_>; 17] = [
+    let table: [Case<'_>; 20] = [
         (&[], "All is well: 1 daemon at work, 1 job due."),
         (
             &[no_replica],
