@@ -8,6 +8,7 @@
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
+//! | `refresh` | whose tools have become old |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `search`, `dossier` | tools of all connections; one connection, one tool |
@@ -43,6 +44,7 @@ mod minute;
 mod operate;
 mod pool;
 mod reconcile;
+mod refresh;
 mod requests;
 mod retention;
 mod route;
@@ -108,7 +110,9 @@ pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
 pub use reconcile::Held;
+pub use reconcile::ReconcileRow;
 pub use reconcile::Reconciled;
+pub use refresh::RefreshStep;
 pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::Look;

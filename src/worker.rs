@@ -5,7 +5,8 @@
 //! can pile up.
 //!
 //! Beside the queue stands `inventory`: what the API's list of an account says, into the tables. `reconcile` does that now
-//! and then. `actions` does what people have asked for on many jobs at a time.
+//! and then, and `refresh` puts what has become old into the queue. `actions` does what people have asked for on many jobs
+//! at a time.
 
 mod account;
 mod actions;
@@ -19,8 +20,10 @@ mod listen;
 mod outage;
 mod progress;
 mod reconcile;
+mod refresh;
 mod refusal;
 mod slots;
+mod tally;
 mod tick;
 mod unheard;
 mod upkeep;
@@ -28,12 +31,13 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use inventory::Asking;
 pub use inventory::Found;
 pub use inventory::Inventory;
 pub use inventory::InventoryError;
-pub use inventory::Tally;
 pub use outage::Outage;
 pub use progress::Progress;
+pub use tally::Tally;
 pub use tick::Again;
 pub use tick::Tick;
 
@@ -100,6 +104,10 @@ pub struct WorkerSettings {
     pub settle: SettleRule,
     /// How often to compare the API's lists with the tables; `None`: never.
     pub reconcile: Option<Duration>,
+    /// How old tools may become before they are refreshed; `None`: any age.
+    pub refresh_after: Option<Duration>,
+    /// The part of an account's budget that refreshes may take, `0.0..=1.0`.
+    pub budget_share: f64,
 }
 
 /// Everything that works on the queue in this process.
@@ -256,9 +264,10 @@ impl Worker {
         let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
         let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
         let reconciler = tokio::spawn(self.clone().reconcile_until(lifecycle.stop.clone()));
+        let refresher = tokio::spawn(self.clone().refresh_until(lifecycle.stop.clone()));
         let actor = tokio::spawn(self.clone().act_until(lifecycle.stop.clone()));
         let has_failed = || {
-            [&committer, &listener, &upkeep, &reconciler, &actor]
+            [&committer, &listener, &upkeep, &reconciler, &refresher, &actor]
                 .into_iter()
                 .any(JoinHandle::is_finished)
         };
@@ -296,12 +305,13 @@ impl Worker {
             .await;
         drop(running);
         // The committer ends when the last sender is gone.
-        let (committed, listened, kept_up, reconciled, acted) =
-            tokio::join!(committer, listener, upkeep, reconciler, actor);
+        let (committed, listened, kept_up, reconciled, refreshed, acted) =
+            tokio::join!(committer, listener, upkeep, reconciler, refresher, actor);
         committed
             .and(listened)
             .and(kept_up)
             .and(reconciled)
+            .and(refreshed)
             .and(acted)
     }
 

@@ -6,6 +6,7 @@ use crate::store::ErrorCount;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
 use crate::store::OldestRequest;
+use crate::store::ReconcileRow;
 use crate::store::ReplicaRow;
 use crate::store::StoreError;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Status {
     pub oldest_request: Option<OldestRequest>,
     /// By account and class.
     pub errors_last_hour: Vec<ErrorCount>,
+    /// One per account that is compared with the API's list.
+    pub reconciles: Vec<ReconcileRow>,
 }
 
 /// An account with how much of its limit is in use.
@@ -74,6 +77,7 @@ impl Status {
             oldest_due: db.oldest_due().await?,
             oldest_request: db.oldest_request().await?,
             errors_last_hour: db.recent_errors().await?,
+            reconciles: db.reconciles().await?,
         })
     }
 }

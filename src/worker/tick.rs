@@ -266,6 +266,7 @@ impl Worker {
                 lease: self.settings.lease,
                 worker: &self.settings.name,
                 prefer,
+                spare: self.settings.budget_share,
                 known: &known.unwrap_or_default(),
             })
             .await?;

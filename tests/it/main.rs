@@ -9,6 +9,7 @@
     reason = "tests ask the database whatever they like"
 )]
 
+mod accounts;
 mod admin;
 mod backlog;
 mod dashboard;
@@ -27,6 +28,7 @@ mod proxy;
 mod proxying;
 mod queue;
 mod reconciling;
+mod refreshing;
 mod reporting;
 mod snapshots;
 mod stopping;
