@@ -37,6 +37,8 @@ impl Page<'_> {
             settle,
             reconcile,
             retention,
+            history,
+            events,
             admin,
             log,
             ..
@@ -103,10 +105,18 @@ impl Page<'_> {
             quoted(reconcile.interval.map_or_else(off, format_duration)),
         );
         self.line("\n[retention]");
-        self.key(
-            "retention.attempts",
-            quoted(format_duration(retention.attempts)),
-        );
+        for (key, keep) in [
+            ("retention.attempts", retention.attempts),
+            ("retention.minutes", retention.minutes),
+            ("retention.events", retention.events),
+            ("retention.history", retention.history),
+        ] {
+            self.key(key, quoted(format_duration(keep)));
+        }
+        self.line("\n[history]");
+        self.key("history.enabled", history.enabled);
+        self.line("\n[events]");
+        self.key("events.notify", events.notify);
         self.line("\n[admin]");
         self.key(
             "admin.listen",

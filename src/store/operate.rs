@@ -8,6 +8,9 @@ use crate::store::attempt::ToolChanges;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::event;
+use crate::store::event::Event;
+use crate::store::event::Kind;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -214,6 +217,11 @@ impl Db {
             )
             .execute(&mut *tx)
             .await?;
+            let events: Vec<_> = records
+                .iter()
+                .map(|record| Event::bare(record.account, record.connection_id, Kind::Cancelled))
+                .collect();
+            event::write(&mut tx, &events, self.recording().notify).await?;
             tx.commit().await?;
             Ok(ids)
         })
@@ -266,6 +274,12 @@ impl Db {
                         DELETE FROM feather.integration_connection_tools WHERE connection_id = ANY($1)
                     ), attempts AS (
                         DELETE FROM feather.sync_attempts WHERE connection_id = ANY($1)
+                    ), events AS (
+                        DELETE FROM feather.sync_events WHERE connection_id = ANY($1)
+                    ), connection_versions AS (
+                        DELETE FROM feather.connection_versions WHERE id = ANY($1)
+                    ), tool_versions AS (
+                        DELETE FROM feather.tool_versions WHERE connection_id = ANY($1)
                     ), results AS (
                         DELETE FROM feather.sync_results WHERE connection_id = ANY($1) RETURNING connection_id
                     )

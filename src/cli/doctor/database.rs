@@ -9,6 +9,7 @@ use crate::cli::doctor::clock;
 use crate::cli::doctor::clock::Asked;
 use crate::cli::doctor::finding::Check;
 use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::partitions;
 use crate::cli::doctor::queue;
 use crate::cli::doctor::schema;
 use crate::cli::doctor::server;
@@ -123,6 +124,16 @@ async fn work(config: &Config, db: &Db) -> Vec<Finding> {
     findings.extend(answered(Check::Queue, asked, |(health, accounts)| {
         queue::judge(&health, &accounts, &configured)
     }));
+    findings.extend(answered(
+        Check::Roles,
+        bounded(db.unlimited_readers()).await,
+        |readers| schema::judge_readers(&readers),
+    ));
+    findings.extend(answered(
+        Check::Partitions,
+        bounded(db.partitions()).await,
+        |tables| partitions::judge(&tables),
+    ));
     findings
 }
 

@@ -67,6 +67,23 @@ pub(super) fn judge_rights(rights: &Rights, schema_is_there: bool) -> Vec<Findin
     findings
 }
 
+/// On users who read reports, and whose statements may last for ever.
+pub(super) fn judge_readers(unlimited: &[String]) -> Vec<Finding> {
+    let of = |name: &String| {
+        Finding::warning(
+            Check::Roles,
+            format!(
+                "{name} reads reports, and its statements may last for ever; the rows that they hold back make the queue slow"
+            ),
+            format!(
+                "ALTER ROLE \"{}\" SET statement_timeout = '5min'; the role feather_reporter cannot hand such a setting on",
+                name.replace('"', "\"\"")
+            ),
+        )
+    };
+    unlimited.iter().map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
