@@ -181,8 +181,8 @@ impl Db {
                                 AND c.setting <> 'statement_timeout=0'
                                 AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d
                                                           WHERE d.datname = current_database())))
+              AND has_database_privilege(u.oid, current_database(), 'CONNECT')
             ORDER BY u.rolname
-            LIMIT 20
             "#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
