@@ -11,6 +11,7 @@ use crate::domain::ErrorClass;
 use crate::domain::words::age;
 use crate::domain::words::count;
 use crate::domain::words::percent;
+use crate::domain::words::shortened;
 use crate::domain::words::time;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
@@ -316,7 +317,7 @@ fn not_compared(row: &ReconcileRow) -> Option<Concern> {
         Some("failed") => (
             format!(
                 "Account {name} could not be compared with the API's list: {}",
-                row.error.as_deref().map_or_else(String::new, short)
+                row.error.as_deref().map_or_else(String::new, shortened)
             ),
             "it is tried again by itself".to_owned(),
         ),

@@ -35,6 +35,8 @@ pub use secret::KeyError;
 pub use sections::Admin;
 pub use sections::Api;
 pub use sections::Database;
+pub use sections::Events;
+pub use sections::History;
 pub use sections::Log;
 pub use sections::LogFormat;
 pub use sections::Reconcile;
@@ -76,6 +78,10 @@ pub struct Config {
     pub reconcile: Reconcile,
     /// `[retention]`
     pub retention: Retention,
+    /// `[history]`
+    pub history: History,
+    /// `[events]`
+    pub events: Events,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`

@@ -10,6 +10,7 @@ pub use error::DaemonError;
 pub use reload::Reread;
 pub use wiring::client;
 pub use wiring::database_settings;
+pub use wiring::recording;
 pub use wiring::retry_policy;
 pub use wiring::settle_rule;
 
@@ -88,7 +89,7 @@ async fn work(
     let deadline = until_empty
         .and_then(|until| until.timeout)
         .and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
-    let db = Db::new(&database_settings(&config)?)?;
+    let db = Db::new(&database_settings(&config)?)?.recorded(recording(&config));
     let accounts = wiring::accounts(&config)?;
     let names: Vec<AccountName> = accounts
         .iter()

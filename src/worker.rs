@@ -96,8 +96,14 @@ pub struct WorkerSettings {
     pub poll_interval: Duration,
     /// Most attempts committed together.
     pub batch_size: usize,
-    /// How long history is kept.
+    /// How long attempts are kept.
     pub keep_attempts: Duration,
+    /// How long statistics by the minute are kept.
+    pub keep_minutes: Duration,
+    /// How long the change feed is kept.
+    pub keep_events: Duration,
+    /// How long former versions of connections and tools are kept.
+    pub keep_history: Duration,
     /// `[retry]`.
     pub retry: RetryPolicy,
     /// `[settle]`.
@@ -138,6 +144,8 @@ pub struct Worker {
     queued: AtomicI64,
     /// More history is past its time than one round of upkeep deletes.
     history_left: AtomicBool,
+    /// Not all partitions are as they ought to be.
+    partitions_left: AtomicBool,
     turn: AtomicUsize,
     progress: Mutex<Progress>,
     /// What was told of trouble with the database.
@@ -199,6 +207,7 @@ impl Worker {
             listening: AtomicBool::new(false),
             queued: AtomicI64::new(i64::MAX),
             history_left: AtomicBool::new(false),
+            partitions_left: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             progress: Mutex::new(Progress::new(now)),
             outage: Mutex::default(),

@@ -5,6 +5,7 @@ mod clock;
 mod configuration;
 mod database;
 mod finding;
+mod partitions;
 mod queue;
 mod reconcile;
 mod schema;

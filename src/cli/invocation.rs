@@ -48,7 +48,7 @@ impl Invocation {
     pub(super) async fn any_database(&self) -> Result<Db, Failure> {
         let config = self.config()?;
         log_warnings(&config)?;
-        let db = Db::new(&db_settings(&config)?)?;
+        let db = Db::new(&db_settings(&config)?)?.recorded(daemon::recording(&config));
         db.ping()
             .await
             .map_err(|error| unreachable(&config, error))?;

@@ -9,12 +9,10 @@ use comfy_table::presets;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::domain::words::shortened;
 pub(super) use crate::domain::words::count;
 pub(super) use crate::domain::words::time;
 use crate::telemetry;
-
-/// Characters of a long text that a table shows.
-const SHORT: usize = 160;
 
 /// Whether somebody still reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +98,7 @@ pub(super) fn harmless(text: &str) -> String {
 
 /// [`harmless`], and short enough for a table.
 pub(super) fn short(text: &str) -> String {
-    match text.char_indices().nth(SHORT) {
-        Some((end, _)) => harmless(&text[..end]) + "…",
-        None => harmless(text),
-    }
+    harmless(&shortened(text))
 }
 
 /// The value as text, a dash where there is none.
@@ -122,13 +117,6 @@ mod tests {
             harmless(nasty),
             "a\\u{1b}[31mb\\nc\\u{9b}d\\u{202e}e\\u{2028}é😀"
         );
-    }
-
-    #[test]
-    fn long_text_is_cut_between_characters() {
-        let long = "é".repeat(SHORT + 1);
-        assert_eq!(short(&long), "é".repeat(SHORT) + "…");
-        assert_eq!(short(&long[2..]), "é".repeat(SHORT));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::config::Database;
 use crate::config::DeclaredAccount;
 use crate::config::Env;
+use crate::config::Events;
+use crate::config::History;
 use crate::config::KeySource;
 use crate::config::Log;
 use crate::config::Origin;
@@ -68,6 +70,15 @@ impl<'a> Reader<'a> {
             },
             retention: Retention {
                 attempts: self.duration("retention.attempts", Duration::ZERO),
+                minutes: self.duration("retention.minutes", Duration::ZERO),
+                events: self.duration("retention.events", Duration::ZERO),
+                history: self.duration("retention.history", Duration::ZERO),
+            },
+            history: History {
+                enabled: self.get("history.enabled", value::flag),
+            },
+            events: Events {
+                notify: self.get("events.notify", value::flag),
             },
             admin: Admin {
                 listen: self.get("admin.listen", value::listen),

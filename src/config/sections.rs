@@ -116,6 +116,26 @@ pub struct Reconcile {
 pub struct Retention {
     /// How long attempts are kept.
     pub attempts: Duration,
+    /// How long statistics by the minute are kept.
+    pub minutes: Duration,
+    /// How long the change feed is kept.
+    pub events: Duration,
+    /// How long former versions of connections and tools are kept.
+    pub history: Duration,
+}
+
+/// `[history]`
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Whether former versions of connections and tools are kept.
+    pub enabled: bool,
+}
+
+/// `[events]`
+#[derive(Debug, Clone)]
+pub struct Events {
+    /// Whether each transaction that writes to the change feed also notifies.
+    pub notify: bool,
 }
 
 /// `[admin]`

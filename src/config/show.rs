@@ -37,6 +37,8 @@ impl Page<'_> {
             settle,
             reconcile,
             retention,
+            history,
+            events,
             admin,
             log,
             ..
@@ -108,10 +110,18 @@ impl Page<'_> {
         );
         self.key("reconcile.budget_share", reconcile.budget_share.to_string());
         self.line("\n[retention]");
-        self.key(
-            "retention.attempts",
-            quoted(format_duration(retention.attempts)),
-        );
+        for (key, keep) in [
+            ("retention.attempts", retention.attempts),
+            ("retention.minutes", retention.minutes),
+            ("retention.events", retention.events),
+            ("retention.history", retention.history),
+        ] {
+            self.key(key, quoted(format_duration(keep)));
+        }
+        self.line("\n[history]");
+        self.key("history.enabled", history.enabled);
+        self.line("\n[events]");
+        self.key("events.notify", events.notify);
         self.line("\n[admin]");
         self.key(
             "admin.listen",

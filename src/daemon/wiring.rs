@@ -12,6 +12,7 @@ use crate::feather::ClientSettings;
 use crate::feather::KeyReader;
 use crate::feather::Redactor;
 use crate::store::DbSettings;
+use crate::store::Recording;
 use crate::telemetry;
 use crate::worker::AccountSettings;
 use crate::worker::WorkerSettings;
@@ -28,6 +29,14 @@ pub fn database_settings(config: &Config) -> Result<DbSettings, ConfigError> {
         max_connections: config.database.max_connections,
         prepared_statements: config.database.prepared_statements,
     })
+}
+
+/// What is recorded of changes.
+pub fn recording(config: &Config) -> Recording {
+    Recording {
+        history: config.history.enabled,
+        notify: config.events.notify,
+    }
 }
 
 /// The rate limit of each account.
@@ -133,6 +142,9 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         poll_interval: config.worker.poll_interval,
         batch_size: config.worker.batch_size as usize,
         keep_attempts: config.retention.attempts,
+        keep_minutes: config.retention.minutes,
+        keep_events: config.retention.events,
+        keep_history: config.retention.history,
         retry: retry_policy(config),
         settle: settle_rule(config),
         reconcile: config.reconcile.interval,

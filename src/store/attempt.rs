@@ -6,6 +6,7 @@ use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -93,11 +94,12 @@ pub(super) async fn recorded(
 }
 
 /// Writes rows of the history, at most one per connection, and deletes the jobs that are `done`, which must be locked.
+/// Returns the connections that are synced for the first time, or again after a sync of theirs was given up.
 pub(super) async fn record(
     conn: &mut PgConnection,
     records: &[AttemptRecord<'_>],
     done: &[Uuid],
-) -> Result<(), sqlx::Error> {
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     macro_rules! column {
         ($($field:tt)+) => { records.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
     }
@@ -108,7 +110,7 @@ pub(super) async fn record(
         ($($what:tt)+) => { minute.values().map(|m| m.$($what)+).collect::<Vec<_>>() };
     }
     let (accounts, workers): (Vec<_>, Vec<_>) = minute.keys().copied().unzip();
-    sqlx::query!(
+    let synced = sqlx::query_scalar!(
         r#"
         WITH new AS MATERIALIZED (
             SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[],
@@ -130,10 +132,11 @@ pub(super) async fn record(
         ), results AS (
             INSERT INTO feather.sync_results AS r
                 (connection_id, account, last_attempt_at, last_outcome, last_success_at, last_success_started_at,
-                 last_error_class, last_error)
+                 last_error_class, last_error, synced_since)
             SELECT connection_id, account, GREATEST(started_at, finished_at), outcome,
                    CASE WHEN outcome = 'synced' THEN GREATEST(now(), finalize_started_at) END,
-                   CASE WHEN outcome = 'synced' THEN finalize_started_at END, error_class, error
+                   CASE WHEN outcome = 'synced' THEN finalize_started_at END, error_class, error,
+                   CASE WHEN outcome = 'synced' THEN now() WHEN outcome IN ('dead', 'cancelled') THEN timestamptz 'infinity' END
             FROM new
             ORDER BY connection_id
             ON CONFLICT (connection_id) DO UPDATE
@@ -141,7 +144,14 @@ pub(super) async fn record(
                 last_outcome = excluded.last_outcome,
                 last_success_at = COALESCE(excluded.last_success_at, r.last_success_at),
                 last_success_started_at = COALESCE(excluded.last_success_started_at, r.last_success_started_at),
-                last_error_class = excluded.last_error_class, last_error = excluded.last_error
+                last_error_class = excluded.last_error_class, last_error = excluded.last_error,
+                -- An older program leaves none.
+                synced_since = CASE
+                    WHEN excluded.synced_since = 'infinity' THEN excluded.synced_since
+                    WHEN r.synced_since = 'infinity' OR r.synced_since IS NULL AND r.last_outcome IN ('dead', 'cancelled')
+                        THEN COALESCE(excluded.synced_since, 'infinity')
+                    ELSE COALESCE(r.synced_since, r.last_success_at, excluded.synced_since) END
+            RETURNING r.connection_id, r.last_outcome = 'synced' AND r.synced_since = now() AS anew
         ), counts AS (
             INSERT INTO feather.sync_throughput AS t
                 (account, minute, worker, synced, failed, deferred, calls, failed_by_class, time_to_sync)
@@ -156,8 +166,10 @@ pub(super) async fn record(
                 deferred = t.deferred + excluded.deferred, calls = t.calls + excluded.calls,
                 failed_by_class = feather.counts_add(t.failed_by_class, excluded.failed_by_class),
                 time_to_sync = feather.histogram_add(t.time_to_sync, excluded.time_to_sync)
+        ), finished AS (
+            DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
         )
-        DELETE FROM feather.sync_jobs WHERE connection_id = ANY($19)
+        SELECT connection_id FROM results WHERE anew
         "#,
         &column!(account) as _,
         &column!(connection_id),
@@ -187,7 +199,7 @@ pub(super) async fn record(
         &counted!(failed_by_class()),
         &counted!(time_to_sync()) as _
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(())
+    Ok(synced.into_iter().collect())
 }

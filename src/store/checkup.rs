@@ -146,7 +146,7 @@ impl Db {
                          FROM pg_catalog.pg_class c
                          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                          CROSS JOIN unnest(ARRAY['DELETE', 'INSERT', 'SELECT', 'UPDATE']) AS p (word)
-                         WHERE n.nspname = 'feather' AND c.relkind IN ('r', 'p', 'v')
+                         WHERE n.nspname = 'feather' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
                            AND (p.word = 'SELECT' OR c.relkind <> 'v' AND c.relname <> '_sqlx_migrations')
                            AND NOT has_table_privilege(c.oid, p.word)
                          GROUP BY c.relname ORDER BY c.relname) AS "lacking!",
@@ -155,6 +155,37 @@ impl Db {
             &roles as _
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
+    /// Users who may read reports and not work, and whose statements may last for ever.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unlimited_readers(&self) -> Result<Vec<String>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"
+            WITH RECURSIVE reader (oid) AS (
+                SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'feather_reporter'
+                UNION
+                SELECT m.member FROM pg_catalog.pg_auth_members m JOIN reader r ON r.oid = m.roleid
+            )
+            SELECT u.rolname::text AS "name!"
+            FROM reader r JOIN pg_catalog.pg_roles u ON u.oid = r.oid
+            WHERE u.rolcanlogin AND NOT u.rolsuper
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles w
+                              WHERE w.rolname = 'feather_worker' AND pg_has_role(u.oid, w.oid, 'MEMBER'))
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS c (setting)
+                              WHERE s.setrole IN (u.oid, 0) AND c.setting LIKE 'statement_timeout=%'
+                                AND c.setting <> 'statement_timeout=0'
+                                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d
+                                                          WHERE d.datname = current_database())))
+              AND has_database_privilege(u.oid, current_database(), 'CONNECT')
+            ORDER BY u.rolname
+            "#
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         session.settle(result)
     }
 

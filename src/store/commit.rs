@@ -13,8 +13,11 @@ use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
 use crate::store::connection::Db;
+use crate::store::connection::Recording;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::event;
+use crate::store::event::Changes;
 use crate::store::job;
 use crate::store::job::JobUpdate;
 use crate::store::snapshot;
@@ -62,7 +65,8 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            let committed = write_batch(&mut tx, batch, worker, settle_deadline).await?;
+            let committed =
+                write_batch(&mut tx, batch, worker, settle_deadline, self.recording()).await?;
             reach(Point::BeforeCommit);
             tx.commit().await?;
             reach(Point::Committed);
@@ -78,6 +82,7 @@ async fn write_batch(
     batch: &[Finished],
     worker: &str,
     settle_deadline: Duration,
+    recording: Recording,
 ) -> Result<Vec<Committed>, StoreError> {
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
@@ -104,7 +109,7 @@ async fn write_batch(
 
     let said = applied.iter().map(|finished| Said::from(*finished));
     let paused_until = account::apply_words(conn, said, now).await?;
-    let tools = write_snapshots(conn, &applied).await?;
+    let changes = write_snapshots(conn, &applied, recording.history).await?;
     let updates: Vec<JobUpdate> = applied
         .iter()
         .filter_map(|f| job_update(f, now, settle_deadline))
@@ -120,11 +125,16 @@ async fn write_batch(
             due.insert(f.job.connection_id, *until);
         }
     }
-    record(conn, &applied, now, worker, &tools, &due).await?;
+    let synced = record(conn, &applied, now, worker, &changes, &due).await?;
     reach(Point::Recorded);
     if !updates.is_empty() {
         job::update(conn, &updates).await?;
     }
+    let events: Vec<_> = applied
+        .iter()
+        .filter_map(|finished| changes.of_attempt(finished, &synced))
+        .collect();
+    event::write(conn, &events, recording.notify).await?;
 
     Ok(batch
         .iter()
@@ -135,7 +145,7 @@ async fn write_batch(
                 return known.unwrap_or(Committed::LeaseLost);
             }
             Committed::Applied {
-                tools: tools.get(&id).copied().unwrap_or_default(),
+                tools: changes.tools_of(id),
                 due_in: due
                     .get(&id)
                     .map(|at| (*at - now).to_std().unwrap_or_default()),
@@ -184,12 +194,15 @@ async fn committed_before(
 async fn write_snapshots(
     conn: &mut PgConnection,
     applied: &[&Finished],
-) -> Result<HashMap<Uuid, ToolChanges>, StoreError> {
+    history: bool,
+) -> Result<Changes, StoreError> {
+    let mut changes = Changes::default();
     let gone: Vec<_> = applied.iter().filter(|f| f.verdict.gone).collect();
     if !gone.is_empty() {
         let ids: Vec<_> = gone.iter().map(|f| f.job.connection_id).collect();
         let accounts: Vec<_> = gone.iter().map(|f| f.job.account.as_str()).collect();
-        snapshot::mark_removed(conn, &ids, &accounts).await?;
+        let removed = snapshot::mark_removed(conn, &ids, &accounts, history).await?;
+        changes.removed.extend(removed);
     }
     let mut writes: Vec<_> = applied
         .iter()
@@ -205,9 +218,9 @@ async fn write_snapshots(
         })
         .collect();
     if writes.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(changes);
     }
-    let written = snapshot::write_connections(conn, &writes).await?;
+    let written = snapshot::write_connections(conn, &writes, history).await?;
     reach(Point::ConnectionsWritten);
     if written.overtaken {
         // A list holds no leases.
@@ -215,7 +228,9 @@ async fn write_snapshots(
         return Err(StoreError::Conflict(why.into()));
     }
     writes.retain(|write| !written.stale.contains(&write.snapshot.id));
-    Ok(tools::write_tools(conn, &writes, &written.with_tools).await?)
+    changes.tools = tools::write_tools(conn, &writes, &written.with_tools, history).await?;
+    changes.written = written;
+    Ok(changes)
 }
 
 async fn record(
@@ -223,9 +238,9 @@ async fn record(
     applied: &[&Finished],
     now: DateTime<Utc>,
     worker: &str,
-    tools: &HashMap<Uuid, ToolChanges>,
+    changes: &Changes,
     due: &HashMap<Uuid, DateTime<Utc>>,
-) -> Result<(), sqlx::Error> {
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     let records: Vec<_> = applied
         .iter()
         .map(|finished @ Finished { job, verdict, took }| AttemptRecord {
@@ -245,7 +260,7 @@ async fn record(
                 .stored
                 .as_ref()
                 .map(|s| s.snapshot.tools_status.as_str()),
-            tools: tools.get(&job.connection_id).copied().unwrap_or_default(),
+            tools: changes.tools_of(job.connection_id),
             upstream_request_id: verdict.upstream_request_id.as_deref(),
             finalize_started_at: Some(job.finalize_started_at),
             time_to_sync: time_to_sync(finished, now),

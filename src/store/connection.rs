@@ -31,6 +31,24 @@ impl DbSettings {
     }
 }
 
+/// What is written beside the rows themselves when they change.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording {
+    /// What they were before is kept.
+    pub history: bool,
+    /// Whoever listens on `feather_sync_events` hears of new events.
+    pub notify: bool,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            history: true,
+            notify: false,
+        }
+    }
+}
+
 /// Connections in the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolState {
@@ -45,6 +63,7 @@ pub struct PoolState {
 pub struct Db {
     pool: Arc<Pool>,
     direct: Arc<Route>,
+    recording: Recording,
 }
 
 impl Db {
@@ -57,7 +76,18 @@ impl Db {
         Ok(Self {
             pool: Arc::new(Pool::new(route, settings.max_connections)),
             direct: Route::plain(settings.direct_url())?,
+            recording: Recording::default(),
         })
+    }
+
+    /// The same database, of whose changes something else is recorded.
+    #[must_use]
+    pub fn recorded(self, recording: Recording) -> Self {
+        Self { recording, ..self }
+    }
+
+    pub(super) fn recording(&self) -> Recording {
+        self.recording
     }
 
     /// Whether the database answers.

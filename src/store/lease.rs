@@ -13,6 +13,8 @@ use crate::store::attempt::ToolChanges;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::event;
+use crate::store::event::Event;
 use crate::store::job;
 use crate::store::job::JobUpdate;
 use sqlx::Connection;
@@ -172,6 +174,13 @@ impl Db {
                 .collect();
             attempt::record(&mut tx, &records, &[]).await?;
             job::update(&mut tx, &updates).await?;
+            let class = ErrorClass::LeaseLost.as_str();
+            let events: Vec<_> = rows
+                .iter()
+                .filter(|row| is_dead(row.attempt))
+                .map(|row| Event::dead(&row.account, row.connection_id, class))
+                .collect();
+            event::write(&mut tx, &events, self.recording().notify).await?;
             reach(Point::Expiring);
             tx.commit().await?;
             reach(Point::Expired);

@@ -12,11 +12,13 @@ use crate::domain::listed::Treatment;
 use crate::domain::snapshot::fingerprint;
 use crate::store::attempt::ToolChanges;
 use crate::store::connection::Db;
+use crate::store::connection::Recording;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::event;
+use crate::store::event::Changes;
 use crate::store::snapshot;
 use crate::store::snapshot::SnapshotWrite;
-use crate::store::snapshot::Written;
 use crate::store::tools;
 use chrono::DateTime;
 use chrono::Utc;
@@ -104,7 +106,7 @@ impl Db {
         let result = within(async {
             loop {
                 let mut tx = session.begin().await?;
-                let Some(changes) = apply(&mut tx, list, part).await? else {
+                let Some(changes) = apply(&mut tx, list, part, self.recording()).await? else {
                     tx.rollback().await?;
                     continue;
                 };
@@ -126,6 +128,7 @@ async fn apply(
     conn: &mut PgConnection,
     list: List<'_>,
     part: &[ConnectionSnapshot],
+    recording: Recording,
 ) -> Result<Option<Vec<ListedChange>>, sqlx::Error> {
     let ids: Vec<_> = part.iter().map(|listed| listed.id).collect();
     queue::hold_forget(conn).await?;
@@ -164,42 +167,51 @@ async fn apply(
             }),
         })
         .collect();
-    let mut written = Written::default();
-    let mut tools = HashMap::new();
+    let mut made = Changes::default();
     if !writes.is_empty() {
-        written = snapshot::write_connections(conn, &writes).await?;
+        let written = snapshot::write_connections(conn, &writes, recording.history).await?;
         if written.overtaken || written.known.iter().any(|id| !stored.contains_key(id)) {
             return Ok(None);
         }
         writes.retain(|write| !written.stale.contains(&write.snapshot.id));
-        tools = tools::write_tools(conn, &writes, &written.with_tools).await?;
+        made.tools =
+            tools::write_tools(conn, &writes, &written.with_tools, recording.history).await?;
+        made.written = written;
     }
     let leads_to = |wanted| -> Vec<&ConnectionSnapshot> {
         let chosen = treated.iter().filter(|(snapshot, treatment)| {
             let next = matches!(treatment, Treatment::Store { next, .. } if *next == wanted);
-            next && !written.stale.contains(&snapshot.id)
+            next && !made.written.stale.contains(&snapshot.id)
         });
         chosen.map(|(snapshot, _)| *snapshot).collect()
     };
     queue::finalize(conn, list, &leads_to(FollowUp::Finalize)).await?;
     queue::follow(conn, list, &leads_to(FollowUp::Follow)).await?;
+    if !list.rehearse {
+        let account = list.account.as_str();
+        let events: Vec<_> = writes
+            .iter()
+            .filter_map(|write| made.of_written(account, write.snapshot.id))
+            .collect();
+        event::write(conn, &events, recording.notify).await?;
+    }
     let changes = treated
         .iter()
         .map(|(snapshot, treatment)| {
-            let tools: ToolChanges = tools.get(&snapshot.id).copied().unwrap_or_default();
+            let tools = made.tools_of(snapshot.id);
             let left = |change| (change, FollowUp::Nothing);
             let (change, next) = match treatment {
                 Treatment::Leave(Reason::Newer) => left(Change::Newer),
                 Treatment::Leave(Reason::OtherAccount) => left(Change::OtherAccount),
                 Treatment::Leave(Reason::NotMissing) => left(Change::NotMissing),
-                Treatment::Store { .. } if written.stale.contains(&snapshot.id) => {
+                Treatment::Store { .. } if made.written.stale.contains(&snapshot.id) => {
                     left(Change::Newer)
                 }
                 Treatment::Store { next, .. } => {
                     let change = match stored.get(&snapshot.id) {
                         None => Change::New,
                         Some(stored) if stored.removed_at.is_some() => Change::Revived,
-                        Some(_) if written.changed.contains(&snapshot.id) => Change::Changed,
+                        Some(_) if made.written.changed.contains(&snapshot.id) => Change::Changed,
                         Some(_) if tools != ToolChanges::default() => Change::Changed,
                         Some(_) => Change::Unchanged,
                     };

@@ -11,6 +11,7 @@ use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
 use sqlx::migrate::Migrator;
+use std::time::Duration;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -22,6 +23,10 @@ pub fn schema_version() -> i64 {
     let versions = MIGRATOR.iter().map(|migration| migration.version);
     versions.max().unwrap_or_default()
 }
+
+/// How long to wait for another one that migrates, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(300);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Oldest server that is supported, as `server_version_num`.
 pub(super) const OLDEST_SERVER: i32 = 140_000;
@@ -97,9 +102,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
     sqlx::raw_sql("SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'")
         .execute(&mut *conn)
         .await?;
-    sqlx::query!("SELECT pg_advisory_lock(7305801, 0)")
-        .execute(&mut *conn)
-        .await?;
+    wait_for_turn(conn).await?;
 
     let mut migrated = Migrated::default();
     for role in ROLES {
@@ -155,6 +158,22 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
         .await?;
     indexes::build(conn).await?;
     Ok(migrated)
+}
+
+/// One migrates at a time. Asked again and again, since building an index waits for every transaction, and one that waits
+/// for this lock is one.
+async fn wait_for_turn(conn: &mut PgConnection) -> Result<(), StoreError> {
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+        let mine = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 0) AS "mine!""#)
+            .fetch_one(&mut *conn)
+            .await?;
+        if mine {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let why = format!("another `feather-sync migrate` has not ended within {PATIENCE:?}");
+    Err(StoreError::Other(why))
 }
 
 enum RoleState {

@@ -5,6 +5,8 @@ pub(super) mod queue;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::event;
+use crate::store::operate::queue::TakenOut;
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -128,7 +130,10 @@ impl Db {
         let result = within(async {
             let mut tx = session.begin().await?;
             queue::hold_take_in(&mut tx).await?;
-            let ids = queue::take_out(&mut tx, connection_ids, actor).await?;
+            let taken_out = queue::take_out(&mut tx, connection_ids, actor).await?;
+            let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
+            event::write(&mut tx, &events, self.recording().notify).await?;
+            let ids = taken_out.iter().map(|job| job.connection_id).collect();
             tx.commit().await?;
             Ok(ids)
         })
@@ -220,6 +225,12 @@ impl Db {
                         DELETE FROM feather.integration_connection_tools WHERE connection_id = ANY($1)
                     ), attempts AS (
                         DELETE FROM feather.sync_attempts WHERE connection_id = ANY($1)
+                    ), events AS (
+                        DELETE FROM feather.sync_events WHERE connection_id = ANY($1)
+                    ), connection_versions AS (
+                        DELETE FROM feather.connection_versions WHERE id = ANY($1)
+                    ), tool_versions AS (
+                        DELETE FROM feather.tool_versions WHERE connection_id = ANY($1)
                     ), results AS (
                         DELETE FROM feather.sync_results WHERE connection_id = ANY($1) RETURNING connection_id
                     )

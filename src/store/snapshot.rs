@@ -5,6 +5,7 @@ use crate::store::tools::warnings_json;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -32,12 +33,17 @@ pub(super) struct Written {
     pub(super) with_tools: HashSet<Uuid>,
     /// Those that are new, changed, or back after they had been removed; tools aside.
     pub(super) changed: HashSet<Uuid>,
+    /// Those that are back after they had been removed.
+    pub(super) back: HashSet<Uuid>,
+    /// Which columns of those that were there have another value; not where upstream merely says that it has looked again.
+    pub(super) columns: HashMap<Uuid, Vec<String>>,
 }
 
-/// Writes connections, at most one snapshot each.
+/// Writes connections, at most one snapshot each; with `history` what they were before they changed, too.
 pub(super) async fn write_connections(
     conn: &mut PgConnection,
     writes: &[SnapshotWrite<'_>],
+    history: bool,
 ) -> Result<Written, sqlx::Error> {
     macro_rules! column {
         ($field:ident) => {
@@ -93,15 +99,48 @@ pub(super) async fn write_connections(
                        finalized, as_of)
             LEFT JOIN feather.integration_connections o ON o.id = v.id AND o.id = ANY($1)
         ), changed AS MATERIALIZED (
-            SELECT n.id FROM new n JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
-            WHERE NOT n.stale AND (o._hash <> n.hash OR o._account <> n.account)
-              AND (o.organization_id, o.integration_key, o.nickname_slug, o.nickname, o.vendor, o.vendor_connection_id,
-                   o.status, o.tools_status, o.tools_synced_at, o.status_reason, o.connected_at, o.metadata,
-                   o.voice_account_cps, o.created_at, o.updated_at, o._account, o._extra)
-                  IS DISTINCT FROM
-                  (n.organization_id, n.integration_key, n.nickname_slug, n.nickname, n.vendor, n.vendor_connection_id,
-                   n.status, n.tools_status, n.tools_synced_at, n.status_reason, n.connected_at, n.metadata,
-                   n.voice_account_cps, n.created_at, n.updated_at, n.account, n.extra)
+            SELECT *, NOT columns <@ ARRAY['tools_synced_at', 'updated_at'] AS telling FROM (
+                SELECT n.id, array_remove(ARRAY[
+                       CASE WHEN o.organization_id IS DISTINCT FROM n.organization_id THEN 'organization_id' END,
+                       CASE WHEN o.integration_key IS DISTINCT FROM n.integration_key THEN 'integration_key' END,
+                       CASE WHEN o.nickname_slug IS DISTINCT FROM n.nickname_slug THEN 'nickname_slug' END,
+                       CASE WHEN o.nickname IS DISTINCT FROM n.nickname THEN 'nickname' END,
+                       CASE WHEN o.vendor IS DISTINCT FROM n.vendor THEN 'vendor' END,
+                       CASE WHEN o.vendor_connection_id IS DISTINCT FROM n.vendor_connection_id THEN 'vendor_connection_id' END,
+                       CASE WHEN o.status IS DISTINCT FROM n.status THEN 'status' END,
+                       CASE WHEN o.tools_status IS DISTINCT FROM n.tools_status THEN 'tools_status' END,
+                       CASE WHEN o.tools_synced_at IS DISTINCT FROM n.tools_synced_at THEN 'tools_synced_at' END,
+                       CASE WHEN o.status_reason IS DISTINCT FROM n.status_reason THEN 'status_reason' END,
+                       CASE WHEN o.connected_at IS DISTINCT FROM n.connected_at THEN 'connected_at' END,
+                       CASE WHEN o.metadata IS DISTINCT FROM n.metadata THEN 'metadata' END,
+                       CASE WHEN o.voice_account_cps IS DISTINCT FROM n.voice_account_cps THEN 'voice_account_cps' END,
+                       CASE WHEN o.created_at IS DISTINCT FROM n.created_at THEN 'created_at' END,
+                       CASE WHEN o.updated_at IS DISTINCT FROM n.updated_at THEN 'updated_at' END,
+                       CASE WHEN o._account IS DISTINCT FROM n.account THEN '_account' END,
+                       CASE WHEN o._extra IS DISTINCT FROM n.extra THEN '_extra' END], NULL) AS columns
+                FROM new n JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
+                WHERE NOT n.stale AND (o._hash <> n.hash OR o._account <> n.account)
+                -- Compared once, and not again wherever the result is named.
+                OFFSET 0
+            ) AS compared
+            WHERE columns <> '{}'
+        ), kept AS (
+            INSERT INTO feather.connection_versions
+                (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
+                 tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at, metadata,
+                 voice_account_cps, created_at, updated_at, _account, _extra, _warnings, _first_seen_at, _finalized_at,
+                 _synced_at, _changed_at, _removed_at,
+                 valid_to, ended_by)
+            SELECT o.id, o.organization_id, o.integration_key, o.nickname_slug, o.nickname, o.vendor,
+                   o.vendor_connection_id, o.status, o.tools_status, o.tools_synced_at, o.status_reason,
+                   o.connected_at, o.last_refreshed_at, o.last_used_at, o.metadata, o.voice_account_cps, o.created_at,
+                   o.updated_at, o._account, o._extra, o._warnings, o._first_seen_at, o._finalized_at, o._synced_at,
+                   o._changed_at, o._removed_at,
+                   now(), COALESCE(d.columns, '{}') || CASE WHEN n.back THEN ARRAY['_removed_at'] ELSE '{}' END
+            FROM new n
+            JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
+            LEFT JOIN changed d ON d.id = n.id
+            WHERE $26 AND (n.back OR d.telling)
         ), written AS (
             INSERT INTO feather.integration_connections AS c
                 (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
@@ -155,7 +194,8 @@ pub(super) async fn write_connections(
             RETURNING c.id
         )
         SELECT n.id AS "id!", done.id IS NULL AS "overtaken!", n.known AS "known!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
-               NOT n.known OR n.back OR changed.id IS NOT NULL AS "changed!"
+               NOT n.known OR n.back OR changed.id IS NOT NULL AS "changed!", n.back AS "back!",
+               CASE WHEN changed.telling THEN changed.columns END AS "columns?"
         FROM new n
         LEFT JOIN changed ON changed.id = n.id
         LEFT JOIN (TABLE written UNION ALL TABLE checked) AS done ON done.id = n.id
@@ -188,7 +228,8 @@ pub(super) async fn write_connections(
         &warnings as _,
         &hashes as _,
         &finalized,
-        &as_of as _
+        &as_of as _,
+        history
     )
     .fetch_all(conn)
     .await?;
@@ -200,32 +241,60 @@ pub(super) async fn write_connections(
             (row.stale, &mut written.stale),
             (row.with_tools, &mut written.with_tools),
             (row.changed, &mut written.changed),
+            (row.back, &mut written.back),
         ] {
             if holds {
                 ids.insert(row.id);
             }
         }
+        if let Some(columns) = row.columns {
+            written.columns.insert(row.id, columns);
+        }
     }
     Ok(written)
 }
 
-/// Marks connections as removed that we hold from the very account that says so.
+/// Marks connections as removed that we hold from the very account that says so, and returns which; with `history` it is
+/// kept what they were.
 pub(super) async fn mark_removed(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
     accounts: &[&str],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+    history: bool,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"
+        WITH held AS MATERIALIZED (
+            SELECT c.* FROM feather.integration_connections c
+            JOIN unnest($1::uuid[], $2::text[]) AS v (id, account) ON v.id = c.id AND v.account = c._account
+            WHERE c.id = ANY($1) AND c._removed_at IS NULL
+            ORDER BY c.id
+            FOR UPDATE OF c
+        ), kept AS (
+            INSERT INTO feather.connection_versions
+                (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
+                 tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at, metadata,
+                 voice_account_cps, created_at, updated_at, _account, _extra, _warnings, _first_seen_at, _finalized_at,
+                 _synced_at, _changed_at, _removed_at,
+                 valid_to, ended_by)
+            SELECT id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
+                   tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at,
+                   metadata, voice_account_cps, created_at, updated_at, _account, _extra, _warnings, _first_seen_at,
+                   _finalized_at, _synced_at, _changed_at, _removed_at,
+                   now(), ARRAY['_removed_at']
+            FROM held
+            WHERE $3
+        )
         UPDATE feather.integration_connections c
         SET _removed_at = now(), _changed_at = now(), _first_seen_at = LEAST(c._first_seen_at, now())
-        FROM unnest($1::uuid[], $2::text[]) AS v (id, account)
-        WHERE c.id = v.id AND c.id = ANY($1) AND c._account = v.account AND c._removed_at IS NULL
+        FROM held
+        WHERE c.id = held.id AND c.id = ANY($1)
+        RETURNING c.id
         "#,
         connection_ids,
-        accounts as _
+        accounts as _,
+        history
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_all(conn)
+    .await
 }

@@ -81,6 +81,9 @@ impl Finding {
 /// No table has a page of this number.
 const NO_PAGE: i64 = 0xFFFF_FFFF;
 
+/// About as many rows of the change feed as a page of it has.
+const EVENTS_PER_PAGE: i64 = 64;
+
 /// One statement's share.
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -175,8 +178,11 @@ impl Db {
                       pg_relation_size('feather.sync_results') / size AS "results!",
                       pg_relation_size('feather.sync_attempts') / size AS "attempts!",
                       pg_relation_size('feather.integration_connections') / size AS "connections!",
-                      pg_relation_size('feather.integration_connection_tools') / size AS "tools!"
-               FROM (SELECT current_setting('block_size')::bigint AS size) AS block"#
+                      pg_relation_size('feather.integration_connection_tools') / size AS "tools!",
+                      -- In the order of their numbers, so many to a page.
+                      (SELECT COALESCE(max(e.id), 0) FROM feather.sync_events e) / $1 AS "events!"
+               FROM (SELECT current_setting('block_size')::bigint AS size) AS block"#,
+            EVENTS_PER_PAGE
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         let row = session.settle(result)?;
@@ -186,6 +192,7 @@ impl Db {
             (Source::Attempts, row.attempts),
             (Source::Connections, row.connections),
             (Source::Tools, row.tools),
+            (Source::Events, row.events),
         ])
     }
 }
@@ -218,6 +225,7 @@ async fn ask(
         }
         Invariant::ToolsHaveConnections => tables::tools_have_connections(conn, look).await,
         Invariant::ToolTimesAreOrdered => tables::tool_times_are_ordered(conn, look).await,
+        Invariant::EventsHaveConnections => tables::events_have_connections(conn, look).await,
         Invariant::AccountsAreCoherent => surroundings::accounts_are_coherent(conn, look).await,
         Invariant::SessionsAreBrief => surroundings::sessions_are_brief(conn, look).await,
         Invariant::LocksAreBrief => surroundings::locks_are_brief(conn, look).await,

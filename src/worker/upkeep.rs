@@ -8,6 +8,7 @@ use crate::metrics::OfQueue;
 use crate::metrics::OfState;
 use crate::metrics::PAUSE_REASONS;
 use crate::store::AccountCounts;
+use crate::store::Partitioned;
 use crate::store::StoreError;
 use crate::worker::Account;
 use crate::worker::Worker;
@@ -31,6 +32,9 @@ const MANY_ROWS: i64 = 1_000;
 const DELETE_EVERY: u32 = 12;
 const DELETE_BATCH: u32 = 2_000;
 const DELETE_BATCHES: u32 = 10;
+/// Partitions are looked at once an hour; every five minutes while something is in the way.
+const PARTITION_EVERY: u32 = 720;
+const PARTITION_AGAIN: u32 = 60;
 
 impl Worker {
     pub(super) async fn keep_up_until(self: Arc<Self>, stop: CancellationToken) {
@@ -94,15 +98,52 @@ impl Worker {
                 self.give_sign(WHAT, Duration::ZERO);
                 let deleted = self
                     .db
-                    .delete_history(self.settings.keep_attempts, DELETE_BATCH)
+                    .delete_history(
+                        self.settings.keep_attempts,
+                        self.settings.keep_minutes,
+                        DELETE_BATCH,
+                    )
                     .await?;
-                if deleted < u64::from(DELETE_BATCH) {
-                    self.history_left.store(false, Ordering::Relaxed);
-                    return Ok(());
+                let left = deleted >= u64::from(DELETE_BATCH);
+                self.history_left.store(left, Ordering::Relaxed);
+                if !left {
+                    break;
                 }
             }
-            self.history_left.store(true, Ordering::Relaxed);
         }
+        let left = self.partitions_left.load(Ordering::Relaxed);
+        if round.is_multiple_of(PARTITION_EVERY) || left && round.is_multiple_of(PARTITION_AGAIN) {
+            self.keep_partitions().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes partitions ahead and drops those whose time is over.
+    async fn keep_partitions(&self) -> Result<(), StoreError> {
+        let mut left = false;
+        for table in Partitioned::ALL {
+            self.give_sign(WHAT, Duration::ZERO);
+            let keep = match table {
+                Partitioned::Events => self.settings.keep_events,
+                Partitioned::ConnectionVersions | Partitioned::ToolVersions => {
+                    self.settings.keep_history
+                }
+            };
+            let kept = self.db.keep_partitions(table, keep).await?;
+            left |= kept.unfinished;
+            if kept.made > 0 || kept.dropped > 0 {
+                let name = table.as_str();
+                tracing::info!(
+                    relation = name,
+                    partitions.made = kept.made,
+                    partitions.dropped = kept.dropped,
+                    "partitions of {name}: {} made, {} dropped",
+                    kept.made,
+                    kept.dropped
+                );
+            }
+        }
+        self.partitions_left.store(left, Ordering::Relaxed);
         Ok(())
     }
 

@@ -347,6 +347,49 @@ fn a_snapshot_that_is_held_is_found_once_it_is_old() {
 }
 
 #[test]
+fn partitions_that_are_missing_and_readers_without_an_end_are_found() {
+    let db = Database::migrated();
+    let api = Api::start("");
+    let outcome = run(&mut doctor(&db.url(), &api.url, &[]));
+    assert_eq!(level(page(&outcome), "partitions: "), "ok");
+    db.run(
+        "DO $$ DECLARE part record; BEGIN
+             FOR part IN SELECT name FROM feather.partition_bounds('tool_versions') LOOP
+                 EXECUTE format('DROP TABLE feather.%I', part.name);
+             END LOOP;
+         END $$",
+    );
+    let outcome = run(&mut doctor(&db.url(), &api.url, &[]));
+    let about = "there are none for the time after the next 0 hours";
+    assert_eq!(level(page(&outcome), about), "warning");
+
+    let reader = db.user(Some("feather_reporter"));
+    let worker = db.user(Some("feather_worker"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let unlimited = || {
+        runtime.block_on(async {
+            let settings = feather_sync::store::DbSettings {
+                url: db.url_as(&worker).into(),
+                listen_url: None,
+                max_connections: 1,
+                prepared_statements: true,
+            };
+            let asked = feather_sync::store::Db::new(&settings).unwrap();
+            asked.unlimited_readers().await.unwrap()
+        })
+    };
+    assert!(unlimited().contains(&reader));
+    assert!(!unlimited().contains(&worker));
+    db.run(&format!(
+        "ALTER ROLE {reader} SET statement_timeout = '5min'"
+    ));
+    assert!(!unlimited().contains(&reader));
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_is_a_failed_line_and_exits_with_78() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("typo.toml");

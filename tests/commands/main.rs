@@ -29,6 +29,7 @@ mod program;
 mod refusals;
 mod requests;
 mod run;
+mod schema_pages;
 mod secret_refusals;
 mod secrets;
 mod service;

@@ -16,7 +16,7 @@ const ROLES: [Option<&str>; 4] = [
 ];
 
 /// What reporting reads.
-const REPORTS: [&str; 8] = [
+const REPORTS: [&str; 13] = [
     "integration_connections",
     "integration_connection_tools",
     "sync_attempts",
@@ -25,21 +25,37 @@ const REPORTS: [&str; 8] = [
     "sync_status",
     "sync_health",
     "sync_minutes",
+    "sync_events",
+    "connection_history",
+    "tool_history",
+    "connection_versions",
+    "tool_versions",
 ];
 
 /// Functions for those who report, and for the daemon that counts with them.
-const SUMS: [&str; 6] = [
+const SUMS: [&str; 9] = [
     "counts_add",
     "counts_sum",
     "histogram_add",
     "histogram_sum",
     "time_to_sync_bounds",
     "time_to_sync_percentile",
+    "connections_as_of",
+    "tools_as_of",
+    "partition_bounds",
 ];
+
+/// Whether it is a part of a table by its name: of a day, or the one for the rest. They are reached through their tables.
+fn is_part(relation: &str) -> bool {
+    let last = relation.rsplit('_').next().unwrap_or_default();
+    last == "default" || last.len() == 8 && last.bytes().all(|byte| byte.is_ascii_digit())
+}
 
 /// What a role is for. Whatever is added to the schema later falls under it, too.
 fn intended(role: Option<&str>, relation: &str, is_table: bool) -> &'static [&'static str] {
     match role {
+        Some("feather_worker") if relation.ends_with("_default") => &["SELECT"],
+        _ if is_part(relation) => &[],
         Some("feather_worker") if is_table && relation != "_sqlx_migrations" => {
             &["DELETE", "INSERT", "SELECT", "UPDATE"]
         }
@@ -217,8 +233,9 @@ fn functions_are_for_those_who_need_them_and_sequences_for_nobody() {
             );
             let name = function[1].as_str();
             let reports = matches!(role, Some("feather_worker" | "feather_reporter"));
-            let expected =
-                enqueues && name.starts_with("enqueue") || reports && SUMS.contains(&name);
+            let expected = enqueues && name.starts_with("enqueue")
+                || reports && SUMS.contains(&name)
+                || role == Some("feather_worker") && name == "keep_partitions";
             let expected = if expected { "t" } else { "f" };
             assert_eq!(db.value(&right), expected, "{role:?} {function:?}");
         }

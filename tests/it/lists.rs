@@ -23,13 +23,13 @@ mod storing;
 
 /// How a test takes stock.
 #[derive(Clone, Copy, Default)]
-struct Options {
-    only_missing: bool,
-    rehearse: bool,
+pub(crate) struct Options {
+    pub(crate) only_missing: bool,
+    pub(crate) rehearse: bool,
 }
 
 /// Takes stock of the account `default`, as `backfill` does.
-async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryError>) {
+pub(crate) async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryError>) {
     let config = world.config();
     let account = config.account("default").unwrap().unwrap();
     let name = AccountName::from("default");
@@ -53,7 +53,7 @@ async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryEr
 }
 
 /// Takes stock to the end of the list.
-async fn backfill(world: &World) -> Tally {
+pub(crate) async fn backfill(world: &World) -> Tally {
     let (tally, end) = take(world, Options::default()).await;
     end.unwrap();
     tally

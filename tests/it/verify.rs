@@ -42,9 +42,10 @@ async fn a_missing_constraint_or_index_is_named_whichever_it_is() {
         .row(
             "SELECT (SELECT count(*) FROM pg_constraint
                      WHERE connamespace = 'feather'::regnamespace AND contype IN ('p', 'c', 'u', 'f', 'x')
-                       AND conrelid <> 'feather._sqlx_migrations'::regclass),
+                       AND conrelid <> 'feather._sqlx_migrations'::regclass
+                       AND conrelid NOT IN (SELECT inhrelid FROM pg_inherits)),
                     (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-                     WHERE c.relnamespace = 'feather'::regnamespace
+                     WHERE c.relnamespace = 'feather'::regnamespace AND NOT c.relispartition
                        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid))",
         )
         .await;
@@ -52,12 +53,13 @@ async fn a_missing_constraint_or_index_is_named_whichever_it_is() {
         .execute(
             "DO $$ DECLARE name record; BEGIN
                 FOR name IN SELECT i.indexrelid::regclass AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-                            WHERE c.relnamespace = 'feather'::regnamespace
+                            WHERE c.relnamespace = 'feather'::regnamespace AND NOT c.relispartition
                               AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
                 LOOP EXECUTE format('DROP INDEX %s', name.index); END LOOP;
                 FOR name IN SELECT conrelid::regclass AS relation, conname FROM pg_constraint
                             WHERE connamespace = 'feather'::regnamespace AND contype IN ('p', 'c', 'u', 'f', 'x')
                               AND conrelid <> 'feather._sqlx_migrations'::regclass
+                              AND conrelid NOT IN (SELECT inhrelid FROM pg_inherits)
                 LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', name.relation, name.conname); END LOOP;
             END $$",
         )

@@ -9,6 +9,7 @@ use crate::cli::doctor::clock;
 use crate::cli::doctor::clock::Asked;
 use crate::cli::doctor::finding::Check;
 use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::partitions;
 use crate::cli::doctor::queue;
 use crate::cli::doctor::reconcile;
 use crate::cli::doctor::schema;
@@ -130,6 +131,16 @@ async fn work(config: &Config, db: &Db) -> Vec<Finding> {
             reconcile::judge(&rows, &configured)
         }));
     }
+    findings.extend(answered(
+        Check::Roles,
+        bounded(db.unlimited_readers()).await,
+        |readers| schema::judge_readers(&readers),
+    ));
+    findings.extend(answered(
+        Check::Partitions,
+        bounded(db.partitions()).await,
+        |tables| partitions::judge(&tables),
+    ));
     findings
 }
 

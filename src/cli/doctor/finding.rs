@@ -36,6 +36,8 @@ pub(super) enum Check {
     Daemons,
     /// What is left undone.
     Queue,
+    /// Partitions of the tables that are kept in them.
+    Partitions,
 }
 
 impl Check {
@@ -49,6 +51,7 @@ impl Check {
             Self::Api => "api",
             Self::Daemons => "daemons",
             Self::Queue => "queue",
+            Self::Partitions => "partitions",
         }
     }
 }

@@ -67,6 +67,30 @@ pub(super) fn judge_rights(rights: &Rights, schema_is_there: bool) -> Vec<Findin
     findings
 }
 
+/// How many of them are named.
+const NAMED: usize = 5;
+
+/// On users who read reports, and whose statements may last for ever.
+pub(super) fn judge_readers(unlimited: &[String]) -> Vec<Finding> {
+    let Some(first) = unlimited.first() else {
+        return Vec::new();
+    };
+    let mut names = unlimited[..unlimited.len().min(NAMED)].join(", ");
+    if unlimited.len() > NAMED {
+        names += &format!(" and {} more", unlimited.len() - NAMED);
+    }
+    vec![Finding::warning(
+        Check::Roles,
+        format!(
+            "reports may last for ever, and hold back rows that make the queue slow: those of {names}"
+        ),
+        format!(
+            "ALTER ROLE \"{}\" SET statement_timeout = '5min'; the role feather_reporter cannot hand such a setting on",
+            first.replace('"', "\"\"")
+        ),
+    )]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +144,15 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
+    }
+
+    #[test]
+    fn readers_without_an_end_are_named_and_not_all_of_them() {
+        assert!(judge_readers(&[]).is_empty());
+        let names: Vec<_> = (1..=7).map(|n| format!("r{n}")).collect();
+        let findings = judge_readers(&names);
+        assert_eq!(findings.len(), 1);
+        let what = &findings[0].what;
+        assert!(what.ends_with("r1, r2, r3, r4, r5 and 2 more"), "{what}");
     }
 }

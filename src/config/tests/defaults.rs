@@ -94,7 +94,16 @@ fn the_defaults_are_what_people_count_on() {
     assert_eq!(config.reconcile.interval, None);
     assert_eq!(config.reconcile.refresh_after, None);
     assert_eq!(config.reconcile.budget_share, 0.2);
-    assert_eq!(config.retention.attempts, secs(90 * 86_400));
+    let days = |days: u64| secs(days * 86_400);
+    let kept = &config.retention;
+    assert_eq!(
+        (kept.attempts, kept.minutes, kept.events, kept.history),
+        (days(90), days(30), days(30), days(400))
+    );
+    assert_eq!(
+        (config.history.enabled, config.events.notify),
+        (true, false)
+    );
     assert_eq!(
         config.admin.listen,
         Some(SocketAddr::from(([127, 0, 0, 1], 9464)))

@@ -8,7 +8,9 @@ use crate::store::connection::within;
 use crate::store::error::StoreError;
 use crate::store::jobs::JobState;
 use crate::store::jobs::keys::Walk;
+use crate::store::event;
 use crate::store::operate::queue;
+use crate::store::operate::queue::TakenOut;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -61,7 +63,10 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            let (portion, dead_from) = act(&mut tx, turn, lease).await?;
+            let mut taken_out = Vec::new();
+            let (portion, dead_from) = act(&mut tx, turn, lease, &mut taken_out).await?;
+            let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
+            event::write(&mut tx, &events, self.recording().notify).await?;
             tx.commit().await?;
             Ok((portion, dead_from))
         })
@@ -76,6 +81,7 @@ async fn act(
     conn: &mut PgConnection,
     turn: &Turn,
     lease: Duration,
+    taken_out: &mut Vec<TakenOut>,
 ) -> Result<(Portion, Option<DateTime<Utc>>), sqlx::Error> {
     // Locked until the end, so nobody takes over meanwhile, however long this takes.
     let state = sqlx::query!(
@@ -120,7 +126,10 @@ async fn act(
             let asked = queue::ask_anew(conn, &ids(Some(false)), &turn.requested_by).await?;
             asked + count(&queue::make_due(conn, &ids(Some(true))).await?)
         }
-        Action::Cancel => count(&queue::take_out(conn, &ids(None), &turn.requested_by).await?),
+        Action::Cancel => {
+            *taken_out = queue::take_out(conn, &ids(None), &turn.requested_by).await?;
+            count(taken_out)
+        }
     };
     let behind = match (&chosen.next, held_up) {
         (Next::Front, _) => None,
@@ -367,6 +376,6 @@ async fn first_held_up(
     .await
 }
 
-fn count(ids: &[Uuid]) -> u64 {
-    u64::try_from(ids.len()).unwrap_or(u64::MAX)
+fn count<T>(done: &[T]) -> u64 {
+    u64::try_from(done.len()).unwrap_or(u64::MAX)
 }

@@ -60,7 +60,7 @@ pub(super) async fn build(conn: &mut PgConnection) -> Result<(), StoreError> {
     if missing(conn).await?.is_empty() {
         return Ok(());
     }
-    while !sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 4) AS "mine!""#)
+    while !sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 6) AS "mine!""#)
         .fetch_one(&mut *conn)
         .await?
     {

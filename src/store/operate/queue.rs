@@ -5,8 +5,23 @@ use crate::domain::Phase;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
+use crate::store::event::Event;
+use crate::store::event::Kind;
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+/// A connection that was taken out of the queue.
+pub(in crate::store) struct TakenOut {
+    pub(in crate::store) connection_id: Uuid,
+    account: String,
+}
+
+impl TakenOut {
+    /// What the change feed says of it.
+    pub(in crate::store) fn event(&self) -> Event<'_> {
+        Event::bare(&self.account, self.connection_id, Kind::Cancelled)
+    }
+}
 
 /// Makes jobs due now, and wakes who does them. Returns the ids that had such a job.
 pub(in crate::store) async fn make_due(
@@ -63,12 +78,12 @@ pub(in crate::store) async fn ask_anew(
     Ok(asked.rows_affected())
 }
 
-/// Takes connections out of the queue, on record. No replica may be taking in.
+/// Takes connections out of the queue, on record. No replica may be taking in. The caller writes their events, last.
 pub(in crate::store) async fn take_out(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
     actor: &str,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<TakenOut>, sqlx::Error> {
     let requests = sqlx::query!(
         r#"WITH gone AS (DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING *)
            SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS "account!", now() AS "now!"
@@ -151,7 +166,11 @@ pub(in crate::store) async fn take_out(
     )
     .execute(&mut *conn)
     .await?;
-    Ok(ids)
+    let taken_out = records.iter().map(|record| TakenOut {
+        connection_id: record.connection_id,
+        account: record.account.to_owned(),
+    });
+    Ok(taken_out.collect())
 }
 
 /// Lets no replica take in until the transaction ends: a request that comes meanwhile waits, or its new job would begin,

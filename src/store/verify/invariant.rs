@@ -20,6 +20,7 @@ pub enum Invariant {
     ConnectionTimesAreOrdered,
     ToolsHaveConnections,
     ToolTimesAreOrdered,
+    EventsHaveConnections,
     AccountsAreCoherent,
     SessionsAreBrief,
     LocksAreBrief,
@@ -35,11 +36,12 @@ pub(super) enum Source {
     Attempts,
     Connections,
     Tools,
+    Events,
 }
 
 impl Invariant {
     /// Every invariant, in the order in which they are reported.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SchemaIsWhole,
         Self::JobsAreCoherent,
         Self::LeasesEnd,
@@ -56,6 +58,7 @@ impl Invariant {
         Self::ConnectionTimesAreOrdered,
         Self::ToolsHaveConnections,
         Self::ToolTimesAreOrdered,
+        Self::EventsHaveConnections,
         Self::AccountsAreCoherent,
         Self::SessionsAreBrief,
         Self::LocksAreBrief,
@@ -80,6 +83,7 @@ impl Invariant {
             Self::ConnectionTimesAreOrdered => "connection_times_are_ordered",
             Self::ToolsHaveConnections => "tools_have_connections",
             Self::ToolTimesAreOrdered => "tool_times_are_ordered",
+            Self::EventsHaveConnections => "events_have_connections",
             Self::AccountsAreCoherent => "accounts_are_coherent",
             Self::SessionsAreBrief => "sessions_are_brief",
             Self::LocksAreBrief => "locks_are_brief",
@@ -125,12 +129,15 @@ impl Invariant {
             Self::ToolTimesAreOrdered => {
                 "No tool was changed or removed before it was first seen, or in the future."
             }
+            Self::EventsHaveConnections => {
+                "The change feed tells of no connection of which nothing else is known."
+            }
             Self::AccountsAreCoherent => {
                 "An account's pauses are whole, its budget is a number, and `default` is there."
             }
             Self::SessionsAreBrief => "No session of feather-sync sits idle in a transaction.",
             Self::LocksAreBrief => {
-                "No lock for taking in or counting is held longer than a statement may last."
+                "No lock for taking in, counting, partitions or the change feed is held longer than a statement may last."
             }
         }
     }
@@ -160,6 +167,9 @@ impl Invariant {
             Self::SuccessesAreStored | Self::ToolsHaveConnections => {
                 "Enqueue these connections to store them anew, or erase what is left with `forget`. Was a row deleted \
                  by hand?"
+            }
+            Self::EventsHaveConnections => {
+                "Was one forgotten by an older feather-sync, or a row deleted by hand? `forget` erases what is left"
             }
             Self::ConnectionTimesAreOrdered | Self::ToolTimesAreOrdered => {
                 "Did the database's clock go back, or a failover lead to a server whose clock is behind? Then it heals \
@@ -203,6 +213,7 @@ impl Invariant {
                 Source::Connections
             }
             Self::ToolsHaveConnections | Self::ToolTimesAreOrdered => Source::Tools,
+            Self::EventsHaveConnections => Source::Events,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::store::verify::Violation;
 use sqlx::PgConnection;
 
 /// Constraints of the schema by table, keys included.
-pub(super) const CONSTRAINTS: [(&str, &str); 40] = [
+pub(super) const CONSTRAINTS: [(&str, &str); 42] = [
     (
         "integration_connection_tools",
         "integration_connection_tools_pkey",
@@ -29,6 +29,8 @@ pub(super) const CONSTRAINTS: [(&str, &str); 40] = [
     ("sync_attempts", "sync_attempts_pkey"),
     ("sync_audit", "sync_audit_pkey"),
     ("sync_counts", "sync_counts_pkey"),
+    ("sync_events", "kind_is_known"),
+    ("sync_events", "sync_events_pkey"),
     ("sync_jobs", "counts_are_natural"),
     ("sync_jobs", "dead_has_a_class"),
     ("sync_jobs", "phase_is_known"),
@@ -52,7 +54,8 @@ pub(super) const CONSTRAINTS: [(&str, &str); 40] = [
 ];
 
 /// Indexes of the schema by table, those of keys aside.
-pub(super) const INDEXES: [(&str, &str); 15] = [
+pub(super) const INDEXES: [(&str, &str); 18] = [
+    ("connection_versions", "connection_versions_id"),
     (
         "integration_connection_tools",
         "integration_connection_tools_changed",
@@ -77,12 +80,14 @@ pub(super) const INDEXES: [(&str, &str); 15] = [
     ("sync_actions", "sync_actions_open"),
     ("sync_attempts", "sync_attempts_finished"),
     ("sync_audit", "sync_audit_at"),
+    ("sync_events", "sync_events_connection"),
     ("sync_jobs", "sync_jobs_claim"),
     ("sync_jobs", "sync_jobs_dead"),
     ("sync_jobs", "sync_jobs_deaths"),
     ("sync_jobs", "sync_jobs_lease"),
     ("sync_requests", "sync_requests_connection"),
     ("sync_throughput", "sync_throughput_minute"),
+    ("tool_versions", "tool_versions_id"),
 ];
 
 pub(super) async fn schema_is_whole(
@@ -195,10 +200,11 @@ pub(super) async fn locks_are_brief(
         r#"
         SELECT NULL::uuid AS connection_id, NULL::text AS account,
                format('pid %s of user %s holds the lock for %s in a transaction that began at %s', a.pid, a.usename,
-                      CASE l.objid WHEN 2 THEN 'taking in' ELSE 'counting' END, a.xact_start) AS "detail!"
+                      CASE l.objid WHEN 2 THEN 'taking in' WHEN 3 THEN 'counting' WHEN 4 THEN 'partitions'
+                                   ELSE 'the change feed' END, a.xact_start) AS "detail!"
         FROM pg_catalog.pg_locks l
         JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.classid = 7305801 AND l.objid IN (2, 3) AND l.objsubid = 2 AND l.granted
+        WHERE l.locktype = 'advisory' AND l.classid = 7305801 AND l.objid IN (2, 3, 4, 5) AND l.objsubid = 2 AND l.granted
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
           AND a.xact_start < clock_timestamp() - 2 * $1::float8 * interval '1 second'
         ORDER BY a.xact_start

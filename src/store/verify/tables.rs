@@ -1,5 +1,6 @@
 //! Invariants of the connections and their tools.
 
+use crate::store::verify::EVENTS_PER_PAGE;
 use crate::store::verify::Look;
 use crate::store::verify::Violation;
 use sqlx::PgConnection;
@@ -103,6 +104,34 @@ pub(super) async fn tool_times_are_ordered(
         look.end,
         look.limit,
         look.patience
+    )
+    .fetch_all(conn)
+    .await
+}
+
+pub(super) async fn events_have_connections(
+    conn: &mut PgConnection,
+    look: Look,
+) -> Result<Vec<Violation>, sqlx::Error> {
+    sqlx::query_as!(
+        Violation,
+        r#"
+        WITH told AS MATERIALIZED (
+            SELECT e.connection_id, max(e.account) AS account, count(*) AS events
+            FROM feather.sync_events e
+            WHERE e.id >= $1 AND e.id < $2
+            GROUP BY e.connection_id
+        )
+        SELECT t.connection_id AS "connection_id?", t.account AS "account?",
+               format('%s events, and nothing else is known', t.events) AS "detail!"
+        FROM told t
+        WHERE (SELECT r.connection_id FROM feather.sync_results r WHERE r.connection_id = t.connection_id) IS NULL
+          AND (SELECT c.id FROM feather.integration_connections c WHERE c.id = t.connection_id) IS NULL
+        LIMIT $3
+        "#,
+        look.first * EVENTS_PER_PAGE,
+        look.end * EVENTS_PER_PAGE,
+        look.limit
     )
     .fetch_all(conn)
     .await

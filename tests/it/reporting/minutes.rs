@@ -52,25 +52,17 @@ async fn percentiles_lie_in_the_bucket_of_those_that_took_so_long() {
     let histogram = "'{50,0,0,0,0,0,0,0,49,0,0,0,0,0,1}'::bigint[]";
     let percentile =
         |fraction: &str| format!("feather.time_to_sync_percentile({histogram}, {fraction})");
-    let found: (
-        Option<f64>,
-        Option<f64>,
-        Option<f64>,
-        Option<f64>,
-        Option<f64>,
-    ) = world
-        .row(&format!(
-            "SELECT {}, {}, {}, {}, feather.time_to_sync_percentile(NULL, 0.5)",
+    let found: Vec<Option<f64>> = world
+        .value(&format!(
+            "SELECT ARRAY[{}, {}, {}, {}, feather.time_to_sync_percentile(NULL, 0.5)]",
             percentile("0.25"),
             percentile("0.5"),
             percentile("0.99"),
             percentile("1")
         ))
         .await;
-    assert_eq!(
-        found,
-        (Some(0.025), Some(0.05), Some(30.0), Some(14_400.0), None)
-    );
+    let expected = [Some(0.025), Some(0.05), Some(30.0), Some(14_400.0), None];
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -215,3 +215,34 @@ async fn a_fleet_at_work_and_long_transactions_hold_a_migration_up_but_never_sto
     assert!(worst < 9_000, "the fleet stood still for {worst} ms");
     migrated_wholly(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_whose_building_was_interrupted_is_built_anew() {
+    let world = World::new().await;
+    world
+        .execute(
+            "UPDATE pg_index SET indisvalid = false
+             WHERE indexrelid = 'feather.integration_connection_tools_changed'::regclass",
+        )
+        .await;
+    migrated_wholly(&world).await;
+    let valid: bool = world
+        .value(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = 'feather.integration_connection_tools_changed'::regclass",
+        )
+        .await;
+    assert!(valid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_at_once_take_turns_and_none_stands_in_the_way_of_an_index() {
+    let world = World::new().await;
+    world
+        .execute("DROP INDEX feather.integration_connection_tools_changed")
+        .await;
+    let runs = (0..4).map(|_| run(&world, &["migrate"]));
+    for done in futures_util::future::join_all(runs).await {
+        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    }
+    migrated_wholly(&world).await;
+}

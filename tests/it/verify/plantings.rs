@@ -142,6 +142,10 @@ fn plantings(invariant: Invariant) -> Vec<Planting> {
             Rows("UPDATE feather.integration_connections SET _synced_at = now() + interval '1 day' WHERE id = id(1)"),
             Rows("UPDATE feather.integration_connections SET _changed_at = now() + interval '1 day' WHERE id = id(1)"),
         ],
+        Invariant::EventsHaveConnections => vec![Rows(
+            "INSERT INTO feather.sync_events (at, account, connection_id, kind)
+             VALUES (now(), 'default', gen_random_uuid(), 'connection_changed')",
+        )],
         Invariant::ToolsHaveConnections => vec![Rows(
             "UPDATE feather.integration_connection_tools SET connection_id = id(99) WHERE id = id(10)",
         )],

@@ -1,0 +1,112 @@
+//! The tables that are kept in partitions by time: made ahead, and dropped whole when their time is over.
+
+use crate::store::connection::Db;
+use crate::store::connection::within;
+use crate::store::error::StoreError;
+use std::time::Duration;
+
+/// Far enough back for every clock, and not further than a timestamp goes.
+const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
+
+/// A table that is kept in partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitioned {
+    /// The change feed.
+    Events,
+    /// Former versions of connections.
+    ConnectionVersions,
+    /// Former versions of tools.
+    ToolVersions,
+}
+
+impl Partitioned {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Events, Self::ConnectionVersions, Self::ToolVersions];
+
+    /// Its name in the schema.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "sync_events",
+            Self::ConnectionVersions => "connection_versions",
+            Self::ToolVersions => "tool_versions",
+        }
+    }
+}
+
+/// What was done about a table's partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Partitions made.
+    pub made: i32,
+    /// Partitions dropped, one at most.
+    pub dropped: i32,
+    /// Rows deleted that no partition covered.
+    pub deleted: i32,
+    /// Something was in the way, or is left to do.
+    pub unfinished: bool,
+}
+
+/// How a table's partitions stand.
+#[derive(Clone, Debug)]
+pub struct PartitionState {
+    /// The table.
+    pub relation: String,
+    /// For how many seconds from now on there are partitions without a gap; 0 when there is none now.
+    pub ahead_seconds: f64,
+    /// Rows lie where no partition covers them.
+    pub strays: bool,
+}
+
+impl Db {
+    /// Makes partitions of a table ahead, and drops one whose rows are all older than `keep`. Nobody waits for it longer
+    /// than a tenth of a second. Safe in every replica at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_partitions(
+        &self,
+        table: Partitioned,
+        keep: Duration,
+    ) -> Result<Kept, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            Kept,
+            r#"SELECT made AS "made!", dropped AS "dropped!", deleted AS "deleted!", unfinished AS "unfinished!"
+               FROM feather.keep_partitions($1, $2 * interval '1 second')"#,
+            table.as_str(),
+            keep.min(LONGEST).as_secs_f64()
+        );
+        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
+    /// How the partitions stand, of every table that has them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn partitions(&self) -> Result<Vec<PartitionState>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            PartitionState,
+            r#"
+            WITH RECURSIVE bounds AS MATERIALIZED (
+                SELECT t.relation, b.since, b.until
+                FROM (VALUES ('sync_events'), ('connection_versions'), ('tool_versions')) AS t (relation)
+                CROSS JOIN LATERAL feather.partition_bounds(t.relation) AS b
+            ), covered (relation, until) AS (
+                SELECT relation, until FROM bounds WHERE since <= now() AND now() < until
+                UNION ALL
+                SELECT b.relation, b.until FROM covered c JOIN bounds b ON b.relation = c.relation AND b.since = c.until
+            )
+            SELECT s.relation AS "relation!", s.strays AS "strays!",
+                   COALESCE((SELECT EXTRACT(epoch FROM max(c.until) - now()) FROM covered c WHERE c.relation = s.relation), 0)::float8
+                       AS "ahead_seconds!"
+            FROM (VALUES ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
+                         ('connection_versions', EXISTS (SELECT FROM feather.connection_versions_default)),
+                         ('tool_versions', EXISTS (SELECT FROM feather.tool_versions_default))) AS s (relation, strays)
+            "#
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+}

@@ -1,0 +1,188 @@
+//! Partitions: made ahead by everybody, dropped whole, in nobody's way.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::store::Db;
+use feather_sync::store::Kept;
+use feather_sync::store::Partitioned;
+use std::time::Duration;
+use std::time::Instant;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+/// A stray row of the feed.
+fn event(at: &str) -> String {
+    format!(
+        "INSERT INTO feather.sync_events (at, account, connection_id, kind)
+         VALUES ({at}, 'default', '{}', 'connection_changed')",
+        ids(1)[0]
+    )
+}
+
+/// All partitions of the feed are gone, as after a long downtime.
+async fn world_without_partitions() -> World {
+    let world = World::new().await;
+    let names: Vec<(String,)> = world
+        .rows("SELECT name FROM feather.partition_bounds('sync_events')")
+        .await;
+    for (name,) in names {
+        world.execute(&format!("DROP TABLE feather.{name}")).await;
+    }
+    world
+}
+
+async fn keep(db: &Db) -> Kept {
+    db.keep_partitions(Partitioned::Events, MONTH)
+        .await
+        .unwrap()
+}
+
+async fn days_ahead(db: &Db) -> f64 {
+    let state = db.partitions().await.unwrap();
+    let events = state.iter().find(|of| of.relation == "sync_events");
+    events.unwrap().ahead_seconds / DAY.as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_leaves_partitions_ahead_of_every_table() {
+    let world = World::new().await;
+    let db = world.db();
+    for state in db.partitions().await.unwrap() {
+        assert!(state.ahead_seconds > 7.0 * DAY.as_secs_f64(), "{state:?}");
+        assert!(!state.strays, "{state:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_make_partitions_at_once_make_each_of_them_once() {
+    let world = world_without_partitions().await;
+    let dbs: Vec<_> = (0..6).map(|_| world.db()).collect();
+    let tries = dbs.iter().map(|db| async {
+        let mut made = 0;
+        while days_ahead(db).await < 7.0 {
+            made += keep(db).await.made;
+        }
+        made
+    });
+    let made: i32 = futures_util::future::join_all(tries).await.iter().sum();
+    let there: i64 = world
+        .value("SELECT count(*) FROM feather.partition_bounds('sync_events')")
+        .await;
+    assert_eq!((made, there), (8, 8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_partition_nothing_fails_and_what_came_meanwhile_stays_where_it_is() {
+    let world = world_without_partitions().await;
+    // The daemon makes them when it starts; this row came before.
+    world.execute(&event("now()")).await;
+    let db = world.db();
+    let kept = keep(&db).await;
+    assert_eq!((kept.made, kept.unfinished), (7, false));
+    assert_eq!(days_ahead(&db).await, 0.0, "today's rows have no partition");
+    let state = db.partitions().await.unwrap();
+    assert!(state[0].strays, "{state:?}");
+
+    world.sync(&ids(3)).await;
+    let told: Vec<(String,)> = world
+        .rows("SELECT kind FROM feather.sync_events WHERE id > 0 ORDER BY id")
+        .await;
+    assert_eq!(told.len(), 4, "{told:?}");
+    let again = keep(&db).await;
+    assert_eq!(again, Kept::default(), "nothing more to do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_drops_whole_partitions_one_at_a_time_and_deletes_strays() {
+    let mut world = World::new().await;
+    // Its events are of a connection that never was.
+    world.leave_broken();
+    for (name, since, until) in [
+        ("sync_events_20200101", "2020-01-01", "2020-01-02"),
+        ("sync_events_20200102", "2020-01-02", "2020-01-03"),
+    ] {
+        world
+            .execute(&format!(
+                "CREATE TABLE feather.{name} PARTITION OF feather.sync_events
+                 FOR VALUES FROM ('{since} 00:00+00') TO ('{until} 00:00+00')"
+            ))
+            .await;
+    }
+    for at in [
+        "'2020-01-01 08:00+00'",
+        "'2020-01-02 08:00+00'",
+        "'2019-01-01 08:00+00'",
+        "now()",
+    ] {
+        world.execute(&event(at)).await;
+    }
+    let db = world.db();
+    let count = "SELECT count(*) FROM feather.sync_events";
+    let first = keep(&db).await;
+    assert_eq!((first.dropped, first.deleted), (1, 1));
+    assert_eq!(world.value::<i64>(count).await, 2);
+    assert_eq!(keep(&db).await.dropped, 1);
+    assert_eq!(world.value::<i64>(count).await, 1);
+    assert_eq!(keep(&db).await, Kept::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_report_delays_the_drop_and_not_the_queue() {
+    let world = World::new().await;
+    world
+        .execute(
+            "CREATE TABLE feather.sync_events_20200101 PARTITION OF feather.sync_events
+             FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-01-02 00:00+00')",
+        )
+        .await;
+    let mut report = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM feather.sync_events")
+        .execute(&mut *report)
+        .await
+        .unwrap();
+
+    let db = world.db();
+    let began = Instant::now();
+    let kept = keep(&db).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{began:?}");
+    assert_eq!((kept.dropped, kept.unfinished), (0, true));
+    world.sync(&ids(5)).await;
+    assert_eq!(
+        world
+            .value::<i64>("SELECT count(*) FROM feather.sync_events")
+            .await,
+        5
+    );
+
+    report.rollback().await.unwrap();
+    assert_eq!(keep(&db).await.dropped, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_retention_makes_longer_partitions_beside_the_ones_that_are_there() {
+    let world = World::new().await;
+    let db = world.db();
+    let year = Duration::from_secs(500 * 86_400);
+    let kept = db.keep_partitions(Partitioned::Events, year).await.unwrap();
+    assert!(kept.made >= 3 && !kept.unfinished, "{kept:?}");
+    let gaps: i64 = world
+        .value(
+            "SELECT count(*) FROM (
+                 SELECT since, lag(until) OVER (ORDER BY since) AS before FROM feather.partition_bounds('sync_events')
+             ) AS p WHERE since <> before",
+        )
+        .await;
+    assert_eq!(gaps, 0);
+    assert!(days_ahead(&db).await > 60.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_tables_that_are_kept_in_partitions_are_touched() {
+    let world = World::new().await;
+    let refused = sqlx::query("SELECT feather.keep_partitions('sync_jobs', '0 days')")
+        .execute(&world.pool)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("not kept in partitions"));
+}
