@@ -180,12 +180,15 @@ impl Browser {
 
     /// Nothing was asked of another host, and nothing is wrong in the console. Both since the last time.
     pub(crate) async fn assert_calm(&self) {
-        let console = self.log("browser").await;
-        let wrong: Vec<_> = console
-            .iter()
-            .filter(|entry| entry["level"] == "SEVERE")
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        let complaints = self.complaints().await;
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    /// Errors in the console, and requests to elsewhere, since the last time.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let console = self.log("browser").await.into_iter();
+        let wrong = console.filter(|entry| entry["level"] == "SEVERE");
+        let mut complaints: Vec<_> = wrong.map(|entry| entry["message"].to_string()).collect();
         let mut asked = 0;
         for entry in self.log("performance").await {
             let message: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
@@ -197,10 +200,13 @@ impl Browser {
             let is_ours = url
                 .strip_prefix(&self.origin)
                 .is_some_and(|rest| rest.starts_with('/'));
-            assert!(is_ours || url.starts_with("data:"), "{url}");
+            if !is_ours && !url.starts_with("data:") {
+                complaints.push(url.to_owned());
+            }
             asked += 1;
         }
         assert!(asked > 0, "nothing was recorded at all");
+        complaints
     }
 
     async fn log(&self, kind: &str) -> Vec<Value> {

@@ -43,3 +43,38 @@ async fn without_scripts_pages_can_be_read_and_buttons_work() {
     browser.assert_calm().await;
     scene.end().await;
 }
+
+/// The other tests rely on what they would see, if it happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_of_the_page_itself_and_requests_to_elsewhere_are_seen_and_forbidden() {
+    let scene = Scene::quiet().await;
+    let browser = scene.browser().await;
+    browser.open("/audit").await;
+    browser.assert_calm().await;
+    browser
+        .value("document.getElementById('main').insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">')")
+        .await;
+    browser
+        .until("[...document.images].every((image) => image.complete)")
+        .await;
+    assert!(browser.value("window.hacked").await.is_null());
+    let complaints = browser.complaints().await.join("\n");
+    assert!(
+        complaints.contains("Content Security Policy"),
+        "{complaints}"
+    );
+    let address = "'http://' + 'elsewhere.example/'";
+    browser
+        .value(&format!("fetch({address}).catch(() => 0), 0"))
+        .await;
+    browser
+        .value(&format!("location.assign({address}), 0"))
+        .await;
+    browser.until("location.protocol === 'chrome-error:'").await;
+    let complaints = browser.complaints().await.join("\n");
+    assert!(
+        complaints.contains("http://elsewhere.example/"),
+        "{complaints}"
+    );
+    scene.end().await;
+}

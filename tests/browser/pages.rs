@@ -32,10 +32,10 @@ async fn pages_show_what_the_daemon_has_done() {
         .until("document.querySelector('#verdict').innerText.includes('dead')")
         .await;
     browser
-        .until("document.querySelectorAll('figure.chart svg rect.good').length > 0")
+        .until("document.querySelectorAll('figure.chart svg path.bar.good').length > 0")
         .await;
     browser
-        .until("document.querySelectorAll('figure.chart svg path.line').length > 0")
+        .until("document.querySelectorAll('figure.chart svg path.line[d^=M]').length > 0")
         .await;
     browser.open("/accounts?account=acme").await;
     browser.until_text("serves it").await;

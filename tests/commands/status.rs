@@ -62,9 +62,9 @@ fn status_of_a_fresh_schema_shows_the_default_account() {
 fn status_counts_jobs_and_errors_and_names_accounts_that_nobody_serves() {
     let db = Database::migrated();
     db.run(
-        "INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at,
-             outcome, error_class)
-         VALUES ('default', gen_random_uuid(), 'finalize', 1, 'w', now(), now(), 'dead', 'invalid_request');
+        "INSERT INTO feather.sync_throughput (account, minute, worker, synced, failed, failed_by_class)
+         VALUES ('default', date_trunc('minute', now()), 'w', 0, 1, '{\"invalid_request\": 1}'),
+                ('default', now() - interval '2 hours', 'w', 0, 1, '{\"invalid_request\": 1}');
          INSERT INTO feather.sync_jobs (connection_id, account, state, priority, run_at, wanted_at, attempt, error_class)
          VALUES (gen_random_uuid(), 'default', 'dead', 3, now(), now(), 1, 'invalid_request');
          SELECT feather.enqueue(gen_random_uuid(), 'acme')",

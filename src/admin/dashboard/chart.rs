@@ -72,29 +72,22 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
         NOTHING.to_owned()
     };
     let plot = html! {
-        @for slot in 0..axis.begins.len() {
-            g {
-                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
-                @for (at, one) in series.iter().enumerate() {
-                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
-                        @let below: f64 = series[..at].iter().filter_map(|one| one.values[slot]).sum();
-                        @let (from, to) = (scale.y(below), scale.y(below + value));
-                        rect class=(one.colour) x=(dot(axis.x(slot) + 0.5)) y=(dot(to)) height=(dot((from - to).max(0.7)))
-                            width=(dot((axis.width() - 1.0).max(0.8))) {}
-                    }
-                }
-                title { (axis.label(slot)) @for one in series {
-                    @if let Some(value) = one.values[slot].filter(|value| *value > 0.0) {
-                        " · " (text::number(whole(value))) " " (one.name)
-                    }
-                } }
-            }
+        @for (at, one) in series.iter().enumerate() {
+            path class={ "bar " (one.colour) } d=(bar(axis, &scale, &series[..at], one)) {}
         }
     };
     let legend = series
         .iter()
         .map(|one| (one, text::number(whole(one.total()))));
-    figure(title, &words, axis, &scale, &ticks, &plot, legend)
+    let tell = |slot: usize| {
+        let values = series
+            .iter()
+            .filter_map(|one| Some((one, one.values[slot].filter(|value| *value > 0.0)?)));
+        values
+            .map(|(one, value)| format!(" · {} {}", text::number(whole(value)), one.name))
+            .collect()
+    };
+    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
 }
 
 /// Lines of seconds, by decades: a tenth and an hour fit on one chart.
@@ -105,43 +98,50 @@ pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
             .flat_map(|one| one.values.iter().flatten())
             .copied()
     };
-    let least = values().fold(f64::INFINITY, f64::min).clamp(0.01, 10_000.0);
-    let most = values().fold(0.0, f64::max).clamp(least, 100_000.0);
-    let low = 10_f64.powf(least.log10().floor());
-    let high = 10_f64.powf(most.log10().ceil()).max(low * 10.0);
+    let least = values().fold(f64::INFINITY, f64::min);
+    // Where nothing was synced, what is usual.
+    let (least, most) = match least.is_finite() {
+        true => (
+            least.clamp(0.01, 10_000.0),
+            values().fold(least, f64::max).min(100_000.0),
+        ),
+        false => (0.1, 10.0),
+    };
+    let low = least.log10().floor();
+    let high = most.log10().ceil().max(low + 1.0);
+    let decade = |power: f64| 10_f64.powf(power);
     let scale = Scale {
-        low,
-        high,
+        low: decade(low),
+        high: decade(high),
         is_log: true,
     };
-    let mut ticks = Vec::new();
-    let mut tick = low;
-    while tick <= high * 1.01 {
-        ticks.push((tick, text::seconds(tick)));
-        tick *= 10.0;
-    }
+    let ticks: Vec<_> = (0..8)
+        .map(|n| low + f64::from(n))
+        .filter(|power| *power <= high)
+        .map(|power| (decade(power), format!("{} s", decade(power))))
+        .collect();
     let told = |one: &Series| one.last().map_or_else(|| "–".to_owned(), text::seconds);
     let words: Vec<_> = series
         .iter()
         .map(|one| format!("{} {}", one.name, told(one)))
         .collect();
     let plot = html! {
-        @for slot in 0..axis.begins.len() {
-            g {
-                rect.slot x=(dot(axis.x(slot))) y=(dot(TOP)) width=(dot(axis.width())) height=(dot(HEIGHT - TOP - BOTTOM)) {}
-                title { (axis.label(slot)) @for one in series {
-                    @if let Some(value) = one.values[slot] { " · " (one.name) " " (text::seconds(value)) }
-                } }
-            }
-        }
-        @for one in series { path class={ "line " (one.colour) } d=(path(axis, &scale, &one.values)) {} }
+        @for one in series { path class={ "line " (one.colour) } d=(line(axis, &scale, &one.values)) {} }
     };
     let legend = series.iter().map(|one| (one, told(one)));
     let words = match values().next() {
         Some(_) => words.join(", "),
         None => NOTHING.to_owned(),
     };
-    figure(title, &words, axis, &scale, &ticks, &plot, legend)
+    let tell = |slot: usize| {
+        let values = series
+            .iter()
+            .filter_map(|one| Some((one, one.values[slot]?)));
+        values
+            .map(|(one, value)| format!(" · {} {}", one.name, text::seconds(value)))
+            .collect()
+    };
+    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
 }
 
 /// How much of a whole: a bar as wide as a word.
@@ -163,6 +163,7 @@ fn figure<'s>(
     scale: &Scale,
     ticks: &[(f64, String)],
     plot: &Markup,
+    tell: impl Fn(usize) -> String,
     legend: impl Iterator<Item = (&'s Series, String)>,
 ) -> Markup {
     let first = axis.begins.first().map(|at| at.format("%H:%M").to_string());
@@ -181,6 +182,11 @@ fn figure<'s>(
                     text x=(dot(LEFT - 6.0)) y=(y) dy="3.5" text-anchor="end" { (label) }
                 }
                 (plot)
+                g.slots {
+                    @for slot in 0..axis.begins.len() {
+                        path d=(axis.slot(slot)) { title { (axis.label(slot)) (tell(slot)) } }
+                    }
+                }
                 @if words == NOTHING { text x=(dot((LEFT + WIDTH) / 2.0)) y=(dot(HEIGHT / 2.0)) text-anchor="middle" { (NOTHING) } }
                 text x=(dot(LEFT)) y=(dot(HEIGHT - 4.0)) { (first.unwrap_or_default()) }
                 text x=(dot(WIDTH)) y=(dot(HEIGHT - 4.0)) text-anchor="end" { "now" }
@@ -189,7 +195,27 @@ fn figure<'s>(
     }
 }
 
-fn path(axis: &Axis<'_>, scale: &Scale, values: &[Option<f64>]) -> String {
+/// The bars of one series, on top of those below.
+fn bar(axis: &Axis<'_>, scale: &Scale, below: &[Series], series: &Series) -> String {
+    let mut path = String::new();
+    let width = dot((axis.width() - 1.0).max(0.8));
+    for (slot, value) in series.values.iter().enumerate() {
+        let Some(value) = value.filter(|value| *value > 0.0) else {
+            continue;
+        };
+        let base: f64 = below.iter().filter_map(|one| one.values[slot]).sum();
+        let (from, to) = (scale.y(base), scale.y(base + value));
+        let height = dot((from - to).max(0.7));
+        path.push_str(&format!(
+            "M{} {}v-{height}h{width}v{height}z",
+            dot(axis.x(slot) + 0.5),
+            dot(from)
+        ));
+    }
+    path
+}
+
+fn line(axis: &Axis<'_>, scale: &Scale, values: &[Option<f64>]) -> String {
     let mut path = String::new();
     let mut is_drawing = false;
     for (slot, value) in values.iter().enumerate() {
@@ -218,6 +244,16 @@ impl Axis<'_> {
     fn x(&self, slot: usize) -> f64 {
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         LEFT + f64::from(slot) * self.width()
+    }
+
+    /// All of a slot, for the mouse.
+    fn slot(&self, slot: usize) -> String {
+        let (x, width, height) = (
+            dot(self.x(slot)),
+            dot(self.width()),
+            dot(HEIGHT - TOP - BOTTOM),
+        );
+        format!("M{x} {}h{width}v{height}h-{width}z", dot(TOP))
     }
 
     fn label(&self, slot: usize) -> String {
@@ -262,8 +298,10 @@ fn nice(most: f64) -> f64 {
     most
 }
 
+/// To a tenth, and no longer than it has to be: a page has thousands of them.
 fn dot(value: f64) -> String {
-    format!("{value:.1}")
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 #[expect(
@@ -275,93 +313,4 @@ fn whole(value: f64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn axis(begins: &[DateTime<Utc>]) -> Axis<'_> {
-        Axis {
-            begins,
-            step: Duration::minutes(1),
-        }
-    }
-
-    fn series(name: &str, values: &[Option<f64>]) -> Series {
-        Series {
-            name: name.to_owned(),
-            colour: "good",
-            values: values.to_vec(),
-        }
-    }
-
-    #[test]
-    fn a_top_is_one_two_or_five_of_its_decade() {
-        for (most, top) in [
-            (0.0, 1.0),
-            (1.0, 1.0),
-            (3.0, 5.0),
-            (11.0, 20.0),
-            (499.0, 500.0),
-            (501.0, 1000.0),
-        ] {
-            assert_eq!(nice(most), top, "{most}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_drawn_outside_of_a_chart_nor_divided_by_zero() {
-        let begins = [
-            DateTime::UNIX_EPOCH,
-            DateTime::UNIX_EPOCH + Duration::minutes(1),
-        ];
-        for begins in [&begins[..], &[]] {
-            for values in [
-                [None, None],
-                [Some(0.0), Some(1e12)],
-                [Some(1e-9), Some(1e9)],
-            ] {
-                let values = &values[..begins.len()];
-                for drawn in [
-                    bars("t", &axis(begins), &[series("s", values)]),
-                    lines("t", &axis(begins), &[series("s", values)]),
-                ] {
-                    let drawn = drawn.into_string();
-                    assert!(
-                        !drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("=\"-"),
-                        "{drawn}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_series_is_called_stays_text() {
-        let begins = [DateTime::UNIX_EPOCH];
-        let hostile = "</title></svg><script>alert(1)</script>\" onload=\"x";
-        let series = [series(hostile, &[Some(1.0)])];
-        for drawn in [
-            bars(hostile, &axis(&begins), &series),
-            lines(hostile, &axis(&begins), &series),
-        ] {
-            let drawn = drawn.into_string();
-            assert!(
-                !drawn.contains("<script") && !drawn.contains("\" onload"),
-                "{drawn}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_line_has_gaps_where_nothing_was_synced() {
-        let begins = [DateTime::UNIX_EPOCH; 4];
-        let values = [Some(1.0), None, Some(1.0), Some(2.0)];
-        let scale = Scale {
-            low: 0.1,
-            high: 10.0,
-            is_log: true,
-        };
-        let path = path(&axis(&begins), &scale, &values);
-        assert_eq!(path.matches('M').count(), 2, "{path}");
-        assert_eq!(path.matches('L').count(), 1, "{path}");
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ use std::time::Duration;
 /// How long charts hold: minutes go by slowly, and the day's take longest.
 const HOUR_HOLDS: Duration = Duration::from_secs(5);
 const DAY_HOLDS: Duration = Duration::from_secs(60);
+/// Signs of life come about this often, in seconds.
+const FRESH: f64 = 20.0;
 /// Error classes that have a colour of their own, the most frequent first; all others share one.
 const COLOURS: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
@@ -133,7 +135,7 @@ fn queue_row(row: &HealthRow, account: Option<&AccountUse>, oldest: Option<&Olde
             td.n { (number(row.due)) }
             td.n { a href=(state::jobs_path(name, "running")) { (number(row.running)) } }
             td.n { (number(row.settling)) }
-            td.n class=[(row.dead > 0).then_some("bad")] { a href=(state::jobs_path(name, "dead")) { (number(row.dead)) } }
+            td.n.bad[row.dead > 0] { a href=(state::jobs_path(name, "dead")) { (number(row.dead)) } }
             td.n { @match oldest {
                 Some(due) => a href=(state::connection_path(due.connection_id)) { (text::age(due.due_seconds)) },
                 None => span.zero { "–" },
@@ -225,7 +227,7 @@ fn replicas(replicas: &[ReplicaRow]) -> Markup {
                 td { (row.version) }
                 td { (row.accounts.join(", ")) }
                 td { (text::time(row.started_at)) }
-                td.n { (text::seconds(row.unseen_seconds.floor())) " ago" }
+                td.n { @if row.unseen_seconds < FRESH { "just now" } @else { (text::age(row.unseen_seconds)) " ago" } }
             }
         }
     };

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(2);
 /// A browser asks again after this, when a stream has ended.
 const AGAIN_MS: u32 = 500;
-/// Without a change, the page is sent again this often, so that either side sees that the other is gone.
+/// Without a change, something is sent this often, so that either side sees that the other is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// Before the connection is cut off: a stream that ends in order is no error in the browser's console.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -94,14 +94,22 @@ where
                 Ok(page) => event("page", &page.main.into_string()),
                 Err(trouble) => event("trouble", &trouble.words()),
             };
-            let is_due = self.sent_at.elapsed() >= SIGN_OF_LIFE;
-            if is_first || is_due || event != self.sent {
+            if is_first || event != self.sent {
                 self.sent.clone_from(&event);
                 self.sent_at = Instant::now();
                 return Some(event);
             }
+            if self.sent_at.elapsed() >= SIGN_OF_LIFE {
+                self.sent_at = Instant::now();
+                return Some(same());
+            }
         }
     }
+}
+
+/// Nothing has changed.
+fn same() -> String {
+    event("same", "")
 }
 
 /// As JSON, which has neither line ends nor carriage returns.

@@ -73,6 +73,7 @@
       liken(main, fresh);
       show("live", "Live");
     });
+    stream.addEventListener("same", () => heard());
     stream.addEventListener("trouble", (event) => {
       heard();
       show("lost", JSON.parse(event.data));
