@@ -14,6 +14,7 @@
 
 mod browser;
 mod hostile;
+mod jobs;
 mod looks;
 mod pages;
 mod scene;

@@ -119,3 +119,22 @@ fn a_user_who_may_not_create_roles_learns_what_a_superuser_must_run() {
     let granted = "SELECT has_table_privilege('feather_reporter', 'feather.connections', 'SELECT')";
     assert_eq!(sql(&postgres.url("app"), granted).unwrap(), [["t"]]);
 }
+
+#[test]
+fn an_index_that_is_missing_or_was_left_half_built_is_built_by_the_next_migrate() {
+    let db = Database::migrated();
+    let layout = "SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), i.indisvalid, obj_description(i.indexrelid)
+                  FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+                  WHERE t.relnamespace = 'feather'::regnamespace ORDER BY 1";
+    let whole = db.rows(layout);
+    db.run("DROP INDEX feather.sync_jobs_deaths");
+    db.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'feather.integration_connection_tools_changed'::regclass");
+    let broken = db.feather_sync(&["verify"]);
+    for index in ["sync_jobs_deaths", "integration_connection_tools_changed"] {
+        assert!(broken.out.contains(index), "{broken:?}");
+    }
+    broken.failed(1);
+    db.feather_sync(&["migrate"]).done();
+    assert_eq!(db.rows(layout), whole);
+    db.feather_sync(&["verify"]).done();
+}

@@ -31,7 +31,7 @@ async fn begun(db: &Db, action: Action, filter: &JobFilter) -> Turn {
         .request_action(action, filter, None, "alice")
         .await
         .unwrap();
-    let mut turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
+    let turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
     assert_eq!(turn.id, id);
     turn
 }
