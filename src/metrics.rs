@@ -19,7 +19,6 @@ use crate::domain::AccountName;
 use crate::domain::CallKind;
 use crate::domain::ErrorClass;
 use crate::domain::Outcome;
-use crate::domain::Phase;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -229,7 +228,7 @@ impl Metrics {
         self.account_pace.get_or_create(&of_account()).set(1.0);
         begin(&self.rate_budget_used_ratio, of_account());
         begin(&self.rate_wait_seconds, of_account());
-        for phase in Phase::ALL.map(Phase::as_str) {
+        for phase in ["finalize", "settle"] {
             for state in ["pending", "running", "dead"] {
                 begin(
                     &self.queue_jobs,

@@ -8,6 +8,7 @@
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
+//! | `refresh` | whose tools have become old |
 //! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `glance`, `inspect`, `operate` | what people ask and do |
@@ -36,6 +37,7 @@ mod migrate;
 mod operate;
 mod pool;
 mod reconcile;
+mod refresh;
 mod requests;
 mod retention;
 mod route;
@@ -82,7 +84,9 @@ pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
 pub use reconcile::Held;
+pub use reconcile::ReconcileRow;
 pub use reconcile::Reconciled;
+pub use refresh::RefreshStep;
 pub use requests::EnqueueError;
 pub use requests::EnqueueRequest;
 pub use requests::TakenIn;

@@ -5,7 +5,7 @@
 //! can pile up.
 //!
 //! Beside the queue stands `inventory`: what the API's list of an account says, into the tables. `reconcile` does that now
-//! and then.
+//! and then, and `refresh` puts what has become old into the queue.
 
 mod account;
 mod agenda;
@@ -17,8 +17,10 @@ mod listen;
 mod outage;
 mod progress;
 mod reconcile;
+mod refresh;
 mod refusal;
 mod slots;
+mod tally;
 mod tick;
 mod unheard;
 mod upkeep;
@@ -26,12 +28,13 @@ mod waits;
 
 pub use account::Account;
 pub use account::AccountSettings;
+pub use inventory::Asking;
 pub use inventory::Found;
 pub use inventory::Inventory;
 pub use inventory::InventoryError;
-pub use inventory::Tally;
 pub use outage::Outage;
 pub use progress::Progress;
+pub use tally::Tally;
 pub use tick::Again;
 pub use tick::Tick;
 
@@ -96,6 +99,10 @@ pub struct WorkerSettings {
     pub settle: SettleRule,
     /// How often to compare the API's lists with the tables; `None`: never.
     pub reconcile: Option<Duration>,
+    /// How old tools may become before they are refreshed; `None`: any age.
+    pub refresh_after: Option<Duration>,
+    /// The part of an account's budget that refreshes may take, `0.0..=1.0`.
+    pub budget_share: f64,
 }
 
 /// Everything that works on the queue in this process.
@@ -251,8 +258,9 @@ impl Worker {
         let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
         let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
         let reconciler = tokio::spawn(self.clone().reconcile_until(lifecycle.stop.clone()));
+        let refresher = tokio::spawn(self.clone().refresh_until(lifecycle.stop.clone()));
         let has_failed = || {
-            [&committer, &listener, &upkeep, &reconciler]
+            [&committer, &listener, &upkeep, &reconciler, &refresher]
                 .into_iter()
                 .any(JoinHandle::is_finished)
         };
@@ -289,9 +297,13 @@ impl Worker {
             .await;
         drop(running);
         // The committer ends when the last sender is gone.
-        let (committed, listened, kept_up, reconciled) =
-            tokio::join!(committer, listener, upkeep, reconciler);
-        committed.and(listened).and(kept_up).and(reconciled)
+        let (committed, listened, kept_up, reconciled, refreshed) =
+            tokio::join!(committer, listener, upkeep, reconciler, refresher);
+        committed
+            .and(listened)
+            .and(kept_up)
+            .and(reconciled)
+            .and(refreshed)
     }
 
     async fn wait(&self, again: Again, quiet: bool, running: &Running) {

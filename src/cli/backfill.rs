@@ -16,6 +16,7 @@ use crate::daemon;
 use crate::domain::Budget;
 use crate::domain::listed::FollowUp;
 use crate::store::Change;
+use crate::worker::Asking;
 use crate::worker::Found;
 use crate::worker::Inventory;
 use crate::worker::InventoryError;
@@ -106,6 +107,8 @@ pub(super) async fn run(args: BackfillArgs, invocation: &Invocation) -> Result<(
         retry: &daemon::retry_policy(&config),
         only_missing: args.only_missing,
         rehearse: args.dry_run,
+        asking: &Asking::default(),
+        heard: &|_| {},
     };
     let end = inventory
         .take(|found| {

@@ -6,6 +6,7 @@ mod configuration;
 mod database;
 mod finding;
 mod queue;
+mod reconcile;
 mod schema;
 mod server;
 

@@ -21,6 +21,7 @@ use crate::store::ErrorCount;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
 use crate::store::OldestRequest;
+use crate::store::ReconcileRow;
 use crate::store::ReplicaRow;
 use crate::store::StoreError;
 
@@ -73,6 +74,8 @@ struct Status {
     oldest_due: Vec<OldestDue>,
     oldest_request: Option<OldestRequest>,
     errors_last_hour: Vec<ErrorCount>,
+    /// One per account that is compared with the API's list.
+    reconciles: Vec<ReconcileRow>,
 }
 
 /// An account with how much of its limit is in use.
@@ -143,6 +146,7 @@ async fn look(db: &Db) -> Result<Status, StoreError> {
         oldest_due: db.oldest_due().await?,
         oldest_request: db.oldest_request().await?,
         errors_last_hour: db.recent_errors().await?,
+        reconciles: db.reconciles().await?,
     })
 }
 

@@ -28,6 +28,8 @@ pub(super) const KEYS: &[&str] = &[
     "settle.max",
     "settle.deadline",
     "reconcile.interval",
+    "reconcile.refresh_after",
+    "reconcile.budget_share",
     "retention.attempts",
     "admin.listen",
     "admin.token_file",

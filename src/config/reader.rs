@@ -61,6 +61,10 @@ impl<'a> Reader<'a> {
             settle: self.settle(),
             reconcile: Reconcile {
                 interval: self.get("reconcile.interval", value::interval),
+                refresh_after: self.get("reconcile.refresh_after", value::interval),
+                budget_share: self.get("reconcile.budget_share", |raw| {
+                    value::factor(raw, 0.01..=1.0)
+                }),
             },
             retention: Retention {
                 attempts: self.duration("retention.attempts", Duration::ZERO),

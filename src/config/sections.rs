@@ -105,6 +105,10 @@ pub struct Settle {
 pub struct Reconcile {
     /// How often to compare with upstream's list; `None`: never.
     pub interval: Option<Duration>,
+    /// How old tools may become before they are refreshed; `None`: any age.
+    pub refresh_after: Option<Duration>,
+    /// The part of each account's budget that refreshing may take, `0.01..=1.0`.
+    pub budget_share: f64,
 }
 
 /// `[retention]`

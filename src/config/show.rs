@@ -102,6 +102,11 @@ impl Page<'_> {
             "reconcile.interval",
             quoted(reconcile.interval.map_or_else(off, format_duration)),
         );
+        self.key(
+            "reconcile.refresh_after",
+            quoted(reconcile.refresh_after.map_or_else(off, format_duration)),
+        );
+        self.key("reconcile.budget_share", reconcile.budget_share.to_string());
         self.line("\n[retention]");
         self.key(
             "retention.attempts",

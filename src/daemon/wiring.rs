@@ -136,6 +136,8 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         retry: retry_policy(config),
         settle: settle_rule(config),
         reconcile: config.reconcile.interval,
+        refresh_after: config.reconcile.refresh_after,
+        budget_share: config.reconcile.budget_share,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum ErrorClass {
     Protocol,
     /// An answer for another connection.
     Mismatch,
+    /// Another account holds the connection.
+    OtherAccount,
     /// OAuth is not finished.
     NotActive,
     /// Still unsettled after the deadline.
@@ -42,7 +44,7 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// Every class, in the order of the contract's table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Auth,
         Self::RateLimited,
         Self::Forbidden,
@@ -54,6 +56,7 @@ impl ErrorClass {
         Self::Network,
         Self::Protocol,
         Self::Mismatch,
+        Self::OtherAccount,
         Self::NotActive,
         Self::SettleTimeout,
         Self::ToolsFailed,
@@ -75,6 +78,7 @@ impl ErrorClass {
             Self::Network => "network",
             Self::Protocol => "protocol",
             Self::Mismatch => "mismatch",
+            Self::OtherAccount => "other_account",
             Self::NotActive => "not_active",
             Self::SettleTimeout => "settle_timeout",
             Self::ToolsFailed => "tools_failed",

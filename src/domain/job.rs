@@ -12,17 +12,20 @@ pub enum Phase {
     Finalize,
     /// Finalized; `GET` until the tools have settled.
     Settle,
+    /// `POST …/refresh-tools`, which nobody asked for.
+    Refresh,
 }
 
 impl Phase {
-    /// Both phases.
-    pub const ALL: [Self; 2] = [Self::Finalize, Self::Settle];
+    /// Every phase.
+    pub const ALL: [Self; 3] = [Self::Finalize, Self::Settle, Self::Refresh];
 
-    /// The word used in tables and metrics.
+    /// The word used in the queue. To the outside a refresh is the beginning of a settle.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Finalize => "finalize",
             Self::Settle => "settle",
+            Self::Refresh => "refresh",
         }
     }
 
@@ -36,6 +39,7 @@ impl Phase {
         match self {
             Self::Finalize => CallKind::Finalize,
             Self::Settle => CallKind::Poll,
+            Self::Refresh => CallKind::Refresh,
         }
     }
 }
@@ -47,17 +51,20 @@ pub enum CallKind {
     Finalize,
     /// `GET …/{id}` while settling.
     Poll,
+    /// `POST …/refresh-tools`.
+    Refresh,
 }
 
 impl CallKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Finalize, Self::Poll];
+    pub const ALL: [Self; 3] = [Self::Finalize, Self::Poll, Self::Refresh];
 
     /// The word used in tables and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Finalize => "finalize",
             Self::Poll => "poll",
+            Self::Refresh => "reconcile",
         }
     }
 }
@@ -107,13 +114,21 @@ pub struct Job {
     pub seen: Option<Sighting>,
     /// What is stored of the connection.
     pub stored: Option<StoredSync>,
+    /// Another account from which the connection is held, and which a live replica serves.
+    pub held_by: Option<AccountName>,
     /// This is the single call that tests whether a paused account works again.
     pub probe: bool,
 }
 
 impl Job {
-    /// Whether no request asked for it: a list has it polled, and it is wanted since that was asked for.
+    /// Whether no request asked for it: a list has it polled, or its tools are refreshed, and it is wanted since that
+    /// was decided.
     pub fn is_only_looked_after(&self) -> bool {
-        self.phase == Phase::Settle && self.finalize_started_at == self.wanted_at
+        self.phase != Phase::Finalize && self.finalize_started_at == self.wanted_at
+    }
+
+    /// Whether it is the first poll that a list leads to.
+    pub fn is_first_look(&self) -> bool {
+        self.phase == Phase::Settle && self.settle_polls == 0 && self.is_only_looked_after()
     }
 }

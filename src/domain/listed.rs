@@ -26,6 +26,8 @@ pub struct Known {
     pub finalized: bool,
     /// There is a job for it, dead or not, or a request; or it was taken out of the queue since.
     pub queued: bool,
+    /// All that its job says is that it is gone, and no request had asked for it.
+    pub refuted: bool,
     /// How it looked when it was last checked, where that is known.
     pub seen: Option<Sighting>,
 }
@@ -91,6 +93,8 @@ pub fn treat(
         || listed.tools_synced_at.is_some()
         || listed.status.eq_ignore_ascii_case(ACTIVE);
     let next = match settling {
+        // It is asked for itself, so that the last word on it is that it is there.
+        _ if known.refuted => FollowUp::Follow,
         _ if known.queued => FollowUp::Nothing,
         Settling::NotActive => FollowUp::Nothing,
         _ if !finalized => FollowUp::Finalize,

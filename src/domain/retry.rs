@@ -87,6 +87,8 @@ impl RetryPolicy {
                 | ErrorClass::Network
                 | ErrorClass::Protocol
                 | ErrorClass::Mismatch
+                // While an account is renamed, replicas with the old name may still run.
+                | ErrorClass::OtherAccount
                 | ErrorClass::NotActive
                 | ErrorClass::LeaseLost,
                 None,

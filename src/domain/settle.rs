@@ -44,9 +44,9 @@ pub enum Settling {
 impl SettleRule {
     /// Judges the answer to `job`'s call.
     pub fn judge(&self, job: &Job, answer: &ConnectionSnapshot) -> Settling {
-        // Upstream answers a finalize before its background sync has run: an answer that shows the sync that we
-        // already know says nothing about the one just asked for.
-        let shows_known_sync = job.phase.call() == CallKind::Finalize
+        // Upstream answers a finalize or a refresh before its background sync has run: an answer that shows the sync
+        // that we already know says nothing about the one just asked for.
+        let shows_known_sync = job.phase.call() != CallKind::Poll
             && job
                 .stored
                 .is_some_and(|stored| stored.tools_synced_at == answer.tools_synced_at);

@@ -6,7 +6,6 @@ use crate::domain::failure::ErrorClass;
 use crate::domain::failure::Failure;
 use crate::domain::job::Job;
 use crate::domain::job::Phase;
-use crate::domain::retry::RetryDecision;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::settle::SettleRule;
 use crate::domain::settle::Settling;
@@ -14,6 +13,8 @@ use crate::domain::snapshot::ConnectionSnapshot;
 use crate::domain::snapshot::ContentHash;
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use failed::word_of;
 
 /// A call that was answered with a connection.
 #[derive(Clone, Debug)]
@@ -187,8 +188,11 @@ pub fn judge(
     dice: &Dice,
 ) -> Verdict {
     match result {
-        Ok(answer) => judge_answer(job, answer, retry, settle, dice),
-        Err(failure) => judge_failure(job, failure, retry, dice),
+        Ok(answer) => match &job.held_by {
+            None => judge_answer(job, answer, retry, settle, dice),
+            Some(other) => failed::refuse_answer(job, answer, other, retry, dice),
+        },
+        Err(failure) => failed::judge_failure(job, failure, retry, dice),
     }
 }
 
@@ -234,9 +238,10 @@ fn judge_answer(
 ) -> Verdict {
     let snapshot = answer.snapshot;
     let settling = settle.judge(job, &snapshot);
-    let overdue = job
-        .settle_deadline
-        .is_some_and(|deadline| job.started_at >= deadline);
+    let overdue = !job.is_first_look()
+        && job
+            .settle_deadline
+            .is_some_and(|deadline| job.started_at >= deadline);
     let (outcome, next, failure) = match settling {
         Settling::Settled => (Outcome::Synced, Next::Done, None),
         Settling::Unsettled if overdue => (
@@ -279,7 +284,8 @@ fn judge_answer(
                     word(&snapshot.status)
                 ),
             );
-            let (outcome, next) = retry_or_bury(job, &failure, Phase::Finalize, 0, retry, dice);
+            let (outcome, next) =
+                failed::retry_or_bury(job, &failure, Phase::Finalize, 0, retry, dice);
             (outcome, next, Some(failure))
         }
     };
@@ -309,9 +315,10 @@ fn word(text: &str) -> &str {
 }
 
 fn next_poll(job: &Job, settle: &SettleRule, dice: &Dice) -> Duration {
-    // A finalize restarts the polls; its deadline is set by the database when it is committed.
+    // Either POST restarts the polls; its deadline is set by the database when it is committed.
     let (polls, until_deadline) = match job.phase {
-        Phase::Finalize => (0, settle.deadline),
+        Phase::Finalize | Phase::Refresh => (0, settle.deadline),
+        Phase::Settle if job.is_first_look() => (1, settle.deadline),
         Phase::Settle => (
             job.settle_polls.saturating_add(1),
             job.settle_deadline
@@ -322,75 +329,7 @@ fn next_poll(job: &Job, settle: &SettleRule, dice: &Dice) -> Duration {
     settle.poll_delay(polls, Some(until_deadline), dice.roll())
 }
 
-fn judge_failure(job: &Job, failure: Failure, retry: &RetryPolicy, dice: &Dice) -> Verdict {
-    let malformed = match failure.class {
-        ErrorClass::Protocol | ErrorClass::Mismatch => job.malformed + 1,
-        _ => 0,
-    };
-    let (outcome, next) = match failure.class {
-        ErrorClass::Auth | ErrorClass::RateLimited => (Outcome::Deferred, Next::Defer),
-        _ => retry_or_bury(job, &failure, job.phase, malformed, retry, dice),
-    };
-    let account = word_of(&failure, retry);
-    Verdict {
-        outcome,
-        class: Some(failure.class),
-        error: Some(failure.message),
-        body: failure.body,
-        http_status: failure.http_status,
-        upstream_request_id: failure.upstream_request_id,
-        next,
-        malformed,
-        stored: None,
-        gone: failure.class == ErrorClass::NotFound,
-        account,
-    }
-}
-
-/// What a failed call says about its account.
-pub fn word_of(failure: &Failure, retry: &RetryPolicy) -> AccountWord {
-    match failure.class {
-        ErrorClass::Auth | ErrorClass::RateLimited => AccountWord::Refused {
-            class: failure.class,
-            delay: retry.server_delay(failure.hint.retry_after),
-        },
-        ErrorClass::Forbidden
-        | ErrorClass::NotFound
-        | ErrorClass::InvalidRequest
-        | ErrorClass::Conflict
-            if failure.own_words =>
-        {
-            AccountWord::Works
-        }
-        _ if failure.http_status.is_some() => AccountWord::Answered,
-        _ => AccountWord::Silent,
-    }
-}
-
-fn retry_or_bury(
-    job: &Job,
-    failure: &Failure,
-    phase: Phase,
-    malformed: u32,
-    retry: &RetryPolicy,
-    dice: &Dice,
-) -> (Outcome, Next) {
-    match retry.decide(failure, job.attempt, malformed, dice.roll()) {
-        RetryDecision::Retry {
-            delay,
-            server_delay,
-        } => (
-            Outcome::Retry,
-            Next::Retry {
-                phase,
-                delay,
-                server_delay,
-            },
-        ),
-        RetryDecision::GiveUp => (Outcome::Dead, Next::Bury),
-    }
-}
-
+mod failed;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

@@ -157,6 +157,10 @@ impl ApiClient {
                 format!("/v1/integrations/connections/{id}/finalize"),
             ),
             CallKind::Poll => (Method::GET, format!("/v1/integrations/connections/{id}")),
+            CallKind::Refresh => (
+                Method::POST,
+                format!("/v1/integrations/connections/{id}/refresh-tools"),
+            ),
         };
         // The one that is sent, whatever is read from the file meanwhile.
         let key = self.current_key();

@@ -29,6 +29,8 @@ pub struct ClaimRequest<'a> {
     pub worker: &'a str,
     /// Which phase goes first among jobs of the same priority.
     pub prefer: Phase,
+    /// The part of the budget that is spared for refreshes, `0.0..=1.0`.
+    pub spare: f64,
     /// Look in these lanes only, from there on. Empty: in all of them, from their beginning.
     pub known: &'a [Lane],
 }
@@ -88,7 +90,7 @@ impl Db {
                 -- The (phase, priority) pairs in use, each found by one probe of the index, which tells too when the
                 -- first of its jobs is due.
                 SELECT p.phase, first.priority, first.run_at
-                FROM (SELECT phase FROM (VALUES ('finalize'), ('settle')) AS p (phase) WHERE cardinality($10::text[]) = 0) AS p
+                FROM (SELECT phase FROM (VALUES ('finalize'), ('settle'), ('refresh')) AS p (phase) WHERE cardinality($10::text[]) = 0) AS p
                 CROSS JOIN LATERAL (
                     SELECT j.priority, j.run_at FROM feather.sync_jobs j
                     WHERE j.account = $1 AND j.phase = p.phase AND j.state = 'pending'
@@ -116,7 +118,7 @@ impl Db {
                 ) AS first
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
-                       a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
+                       a.spare_tokens, a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 WHERE a.account = $1
                   -- Asked of the lanes: an EXISTS over the jobs may be planned as a join with every one that is due.
@@ -135,12 +137,16 @@ impl Db {
             ), bucket AS MATERIALIZED (
                 SELECT *, $4::float8 * share AS rate,
                        LEAST(GREATEST($3::float8 * share, 1),
-                             tokens + $4::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved
+                             tokens + $4::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved,
+                       LEAST(GREATEST($3::float8 * share * $13::float8, 1),
+                             spare_tokens + $4::float8 * share * $13::float8
+                                            * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS spare
                 FROM paced
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
                             WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(saved))
-                            ELSE LEAST($2, floor(saved)) END::bigint AS n
+                            ELSE LEAST($2, floor(saved)) END::bigint AS n,
+                       GREATEST(floor(spare), 0)::bigint AS refreshes
                 FROM bucket
             ), due AS MATERIALIZED (
                 SELECT j.connection_id
@@ -149,13 +155,13 @@ impl Db {
                       -- probe is another one: were it always the same, and the API refused just that one, the
                       -- account would never go on.
                       ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN due_at END,
-                               priority, phase <> $7) AS lane
+                               priority, phase <> $7, phase = 'refresh') AS lane
                 CROSS JOIN LATERAL (
                     SELECT connection_id FROM feather.sync_jobs
                     WHERE account = $1 AND phase = lane.phase AND state = 'pending' AND priority = lane.priority
                       AND run_at >= lane.due_at AND run_at <= now()
                     ORDER BY run_at
-                    LIMIT (SELECT n FROM permits)
+                    LIMIT (SELECT CASE WHEN lane.phase = 'refresh' THEN LEAST(n, refreshes) ELSE n END FROM permits)
                     FOR UPDATE SKIP LOCKED
                 ) AS j
                 LIMIT (SELECT n FROM permits)
@@ -175,6 +181,10 @@ impl Db {
             ), drawn AS (
                 UPDATE feather.sync_accounts a
                 SET tokens = bucket.saved - (SELECT count(*) FROM claimed), tokens_at = bucket.at,
+                    -- What nobody asked for counts, and only refreshes wait for it: for a minute at most.
+                    spare_tokens = GREATEST(bucket.spare - (SELECT count(*) FROM claimed
+                                                            WHERE phase <> 'finalize' AND finalize_started_at = wanted_at),
+                                            -60 * bucket.rate * $13::float8),
                     pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
@@ -190,12 +200,14 @@ impl Db {
                    claimed.started_at AS "started_at?", claimed.finalize_started_at AS "finalize_started_at?",
                    claimed.wanted_at AS "wanted_at?", claimed.settle_deadline AS "settle_deadline?",
                    claimed.settle_polls AS "settle_polls?", claimed.seen_fingerprint AS "seen_fingerprint?",
-                   claimed.seen_at AS "seen_at?", claimed.priority AS "priority?", claimed.run_at AS "run_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?"
+                   claimed.seen_at AS "seen_at?", claimed.priority AS "priority?", claimed.run_at AS "run_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?",
+                   CASE WHEN c._account <> $1 AND c._removed_at IS NULL
+                        THEN (SELECT s.account FROM feather.sync_served_accounts s WHERE s.account = c._account) END AS held_by
             FROM bucket
             CROSS JOIN permits
             LEFT JOIN claimed ON true
             LEFT JOIN LATERAL (
-                SELECT id, tools_synced_at FROM feather.integration_connections WHERE id = claimed.connection_id LIMIT 1
+                SELECT id, tools_synced_at, _account, _removed_at FROM feather.integration_connections WHERE id = claimed.connection_id LIMIT 1
             ) AS c ON true
             "#,
             request.account.as_str(),
@@ -209,7 +221,8 @@ impl Db {
             request.budget.limit,
             &phases as _,
             &priorities,
-            &from
+            &from,
+            request.spare
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;
@@ -265,6 +278,7 @@ impl Db {
                     stored: row.stored_id.map(|_| StoredSync {
                         tools_synced_at: row.stored_tools_synced_at,
                     }),
+                    held_by: row.held_by.as_deref().map(AccountName::from),
                     probe: row.probe,
                 })
             })

@@ -38,7 +38,7 @@ pub enum Committed {
         tools: ToolChanges,
         /// When the job is due again, if it is.
         due_in: Option<Duration>,
-        /// From the oldest request's wish to now; for synced ones.
+        /// From the oldest request's wish to now; for synced ones that were asked for.
         time_to_sync: Option<Duration>,
     },
     /// The lease was lost: nothing of it was written.
@@ -145,9 +145,9 @@ async fn write_batch(
         .collect())
 }
 
-/// From the oldest request's wish to `now`, of one that is synced.
+/// From the oldest request's wish to `now`, of one that is synced and was asked for.
 fn time_to_sync(finished: &Finished, now: DateTime<Utc>) -> Option<Duration> {
-    (finished.verdict.outcome == Outcome::Synced)
+    (finished.verdict.outcome == Outcome::Synced && !finished.job.is_only_looked_after())
         .then(|| (now - finished.job.wanted_at).to_std().unwrap_or_default())
 }
 
@@ -267,6 +267,7 @@ fn job_update(
         connection_id: job.connection_id,
         dead: None,
         phase: job.phase.as_str(),
+        behind: false,
         run_at: now,
         not_before: None,
         attempt: super::signed(job.attempt),
@@ -287,7 +288,9 @@ fn job_update(
                 .filter(|seen| seen.fingerprint == fingerprint)
                 .map_or(now, |seen| seen.at);
             let (deadline, polls) = match job.phase {
-                Phase::Finalize => (now + time_delta(settle_deadline), 0),
+                Phase::Finalize | Phase::Refresh => (now + time_delta(settle_deadline), 0),
+                // It may have stood behind fresh work for long: its time begins with the first look.
+                Phase::Settle if job.is_first_look() => (now + time_delta(settle_deadline), 1),
                 Phase::Settle => (
                     job.settle_deadline.unwrap_or(now),
                     job.settle_polls.saturating_add(1),
@@ -304,11 +307,13 @@ fn job_update(
             })
         }
         Next::Retry {
-            phase: Phase::Finalize,
+            phase: phase @ (Phase::Finalize | Phase::Refresh),
             delay,
             server_delay,
         } => Some(JobUpdate {
-            phase: Phase::Finalize.as_str(),
+            phase: phase.as_str(),
+            // Once: a pile of retries stands behind the fresh requests, not behind everything.
+            behind: job.attempt == 1,
             run_at: now + time_delta(*delay),
             not_before: server_delay.map(|delay| now + time_delta(delay)),
             settle_deadline: None,

@@ -40,6 +40,8 @@ pub struct Token {
     pub drawn_at: DateTime<Utc>,
     /// It is the single call that tests whether a paused account works again.
     pub probe: bool,
+    /// Until when nobody else calls for its sake, while it is a probe.
+    held_until: DateTime<Utc>,
 }
 
 impl Db {
@@ -91,7 +93,7 @@ impl Db {
                     FROM judged j
                     WHERE a.account = j.account AND (j.granted OR j.tokens_at > j.at)
                 )
-                SELECT at AS "at!", saved AS "saved!", rate AS "rate!", paused_for AS "paused_for!", pause_reason, operator_paused_by,
+                SELECT at AS "at!", at + $6 * interval '1 second' AS "held_until!", saved AS "saved!", rate AS "rate!", paused_for AS "paused_for!", pause_reason, operator_paused_by,
                        granted AS "granted!"
                 FROM judged
                 "#,
@@ -112,6 +114,7 @@ impl Db {
             return Ok(Draw::Granted(Token {
                 drawn_at: row.at,
                 probe: row.pause_reason.is_some(),
+                held_until: row.held_until,
             }));
         }
         Ok(match (row.operator_paused_by, row.pause_reason) {
@@ -122,6 +125,22 @@ impl Db {
             },
             (None, _) => Draw::Wait(super::seconds((1.0 - row.saved) / row.rate)),
         })
+    }
+
+    /// Hands back a token whose call was abandoned: another may be the probe, at once.
+    ///
+    /// # Errors
+    /// When the database fails; the account is held until the probe's time is over then.
+    pub async fn let_go(&self, account: &AccountName, token: Token) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            "UPDATE feather.sync_accounts SET paused_until = now()
+             WHERE account = $1 AND pause_reason IS NOT NULL AND paused_until = $2",
+            account.as_str(),
+            token.held_until
+        );
+        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
+        session.settle(result).map(|_| ())
     }
 
     /// Takes to heart what a call, made with this token, said about its account: 401 and 429 pause it for everybody.

@@ -136,7 +136,8 @@ impl Db {
                 ) AS next
             )
             SELECT DISTINCT ON (account) account AS "account!", connection_id AS "connection_id!", run_at AS "due_at!",
-                   EXTRACT(epoch FROM now() - run_at)::float8 AS "due_seconds!", phase AS "phase!",
+                   EXTRACT(epoch FROM now() - run_at)::float8 AS "due_seconds!",
+                   CASE phase WHEN 'refresh' THEN 'settle' ELSE phase END AS "phase!",
                    attempt AS "attempt!", priority AS "priority!"
             FROM lanes WHERE run_at <= now() ORDER BY account, run_at
             "#

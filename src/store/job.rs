@@ -12,6 +12,8 @@ pub(super) struct JobUpdate {
     /// `pending`, or `dead` with the class.
     pub(super) dead: Option<&'static str>,
     pub(super) phase: &'static str,
+    /// It goes behind what has the same priority and was not tried yet.
+    pub(super) behind: bool,
     pub(super) run_at: DateTime<Utc>,
     pub(super) not_before: Option<DateTime<Utc>>,
     pub(super) attempt: i32,
@@ -74,6 +76,7 @@ pub(super) async fn update(
     let ids: Vec<_> = updates.iter().map(|u| u.connection_id).collect();
     let dead: Vec<_> = updates.iter().map(|u| u.dead).collect();
     let phases: Vec<_> = updates.iter().map(|u| u.phase).collect();
+    let behind: Vec<_> = updates.iter().map(|u| u.behind).collect();
     let run_at: Vec<_> = updates.iter().map(|u| u.run_at).collect();
     let not_before = column(|u| u.not_before);
     let attempts: Vec<_> = updates.iter().map(|u| u.attempt).collect();
@@ -90,13 +93,14 @@ pub(super) async fn update(
         UPDATE feather.sync_jobs j
         SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
             worker = NULL, lease_token = NULL, lease_until = NULL,
-            phase = v.phase, run_at = v.run_at, not_before = v.not_before, attempt = v.attempt,
+            phase = v.phase, run_at = v.run_at,
+            priority = CASE WHEN v.behind AND j.priority < 32767 THEN j.priority + 1 ELSE j.priority END, not_before = v.not_before, attempt = v.attempt,
             malformed = v.malformed, settle_deadline = v.settle_deadline, settle_polls = v.settle_polls,
             seen_fingerprint = v.seen, seen_at = v.seen_at
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[],
-                    $8::timestamptz[], $9::int[], $10::bytea[], $11::timestamptz[])
+                    $8::timestamptz[], $9::int[], $10::bytea[], $11::timestamptz[], $12::bool[])
              AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline, settle_polls,
-                   seen, seen_at)
+                   seen, seen_at, behind)
         WHERE j.connection_id = v.connection_id AND j.connection_id = ANY($1)
         "#,
         &ids,
@@ -109,7 +113,8 @@ pub(super) async fn update(
         &settle_deadline as _,
         &settle_polls,
         &seen as _,
-        &seen_at as _
+        &seen_at as _,
+        &behind
     )
     .execute(conn)
     .await?;

@@ -132,6 +132,7 @@ impl Db {
                     connection_id: row.connection_id,
                     dead: is_dead(row.attempt).then_some(ErrorClass::LeaseLost.as_str()),
                     phase: Phase::parse(&row.phase).unwrap_or(Phase::Finalize).as_str(),
+                    behind: false,
                     run_at: row.now,
                     not_before: None,
                     attempt: row.attempt,

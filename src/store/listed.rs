@@ -77,12 +77,13 @@ pub struct ListedChange {
 
 /// What is stored of a connection, as far as a decision takes it.
 struct Stored {
-    account: String,
     tools_status: String,
     tools_synced_at: Option<DateTime<Utc>>,
     synced_at: DateTime<Utc>,
     removed_at: Option<DateTime<Utc>>,
     finalized: bool,
+    /// It is held from another account that a live replica serves.
+    foreign: bool,
     read_at: DateTime<Utc>,
 }
 
@@ -127,8 +128,9 @@ async fn apply(
     part: &[ConnectionSnapshot],
 ) -> Result<Option<Vec<ListedChange>>, sqlx::Error> {
     let ids: Vec<_> = part.iter().map(|listed| listed.id).collect();
-    let running = queue::lock_jobs(conn, &ids).await?;
-    let stored = lock_stored(conn, &ids).await?;
+    queue::hold_forget(conn).await?;
+    let jobs = queue::lock_jobs(conn, &ids).await?;
+    let stored = lock_stored(conn, list, &ids).await?;
     let dealings = queue::dealings(conn, list, &ids).await?;
     let sightings = sightings(conn, list.settle, part, &stored).await?;
     let treated: Vec<(&ConnectionSnapshot, Treatment)> = part
@@ -136,12 +138,13 @@ async fn apply(
         .map(|one| {
             let seen = sightings.get(&one.id).cloned();
             let known = Known {
-                newer: running.contains(&one.id)
+                newer: jobs.running.contains(&one.id)
                     || dealings.forgotten.contains(&one.id)
                     || stored.get(&one.id).is_some_and(|row| row.is_newer(list)),
+                refuted: jobs.refuted.contains(&one.id),
                 queued: dealings.queued.contains(&one.id),
                 seen,
-                ..known(list, stored.get(&one.id))
+                ..known(stored.get(&one.id))
             };
             let treatment =
                 listed::treat(one, &known, list.asked_at, list.settle, list.only_missing);
@@ -225,14 +228,14 @@ impl Stored {
 }
 
 /// What the stored row says.
-fn known(list: List<'_>, stored: Option<&Stored>) -> Known {
+fn known(stored: Option<&Stored>) -> Known {
     let Some(stored) = stored else {
         return Known::default();
     };
     let held = stored.removed_at.is_none();
     Known {
         held,
-        foreign: held && stored.account != list.account.as_str(),
+        foreign: held && stored.foreign,
         finalized: stored.finalized,
         ..Known::default()
     }
@@ -240,15 +243,19 @@ fn known(list: List<'_>, stored: Option<&Stored>) -> Known {
 
 async fn lock_stored(
     conn: &mut PgConnection,
+    list: List<'_>,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Stored>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        SELECT id, _account AS account, tools_status, tools_synced_at, _synced_at AS synced_at,
-               _removed_at AS removed_at, _finalized_at IS NOT NULL AS "finalized!", clock_timestamp() AS "read_at!"
+        SELECT id, tools_status, tools_synced_at, _synced_at AS synced_at, _removed_at AS removed_at,
+               _finalized_at IS NOT NULL AS "finalized!", clock_timestamp() AS "read_at!",
+               CASE WHEN _account <> $2 THEN _account IN (SELECT s.account FROM feather.sync_served_accounts s)
+                    ELSE false END AS "foreign!"
         FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE
         "#,
-        ids
+        ids,
+        list.account.as_str()
     )
     .fetch_all(conn)
     .await?;
@@ -256,12 +263,12 @@ async fn lock_stored(
         .into_iter()
         .map(|row| {
             let stored = Stored {
-                account: row.account,
                 tools_status: row.tools_status,
                 tools_synced_at: row.tools_synced_at,
                 synced_at: row.synced_at,
                 removed_at: row.removed_at,
                 finalized: row.finalized,
+                foreign: row.foreign,
                 read_at: row.read_at,
             };
             (row.id, stored)

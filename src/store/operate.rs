@@ -234,6 +234,10 @@ impl Db {
         let result = within(async {
             let mut tx = session.begin().await?;
             hold_take_in(&mut tx).await?;
+            // Nor may a list put there now what is to go; it looks into the audit afterwards.
+            sqlx::query!("SELECT pg_advisory_xact_lock(7305801, 4)")
+                .execute(&mut *tx)
+                .await?;
             // In the order in which others lock them.
             let mut known = sqlx::query_scalar!(
                 "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",
@@ -249,7 +253,7 @@ impl Db {
                 .fetch_all(&mut *tx)
                 .await?,
             );
-            // A list may be adding tools to them, which a statement that began before would not see.
+            // Whoever holds a row may be adding tools to it, which a statement that began before would not see.
             sqlx::query!(
                 "SELECT id FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE",
                 connection_ids

@@ -45,7 +45,49 @@ pub struct Reconciled<'a> {
     pub absent: u64,
 }
 
+/// Where an account stands with its comparisons.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ReconcileRow {
+    /// Account.
+    pub account: String,
+    /// The next one is not before.
+    pub due_at: DateTime<Utc>,
+    /// For how long it has been due without being begun, in seconds; negative when it is not.
+    pub overdue_seconds: f64,
+    /// Replica that is at it.
+    pub worker: Option<String>,
+    /// When the last one ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// `done`, `short` or `failed`.
+    pub outcome: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Connections that were held before.
+    pub held: Option<i64>,
+    /// Connections in the list.
+    pub listed: Option<i64>,
+    /// Held ones that were not in it.
+    pub absent: Option<i64>,
+}
+
 impl Db {
+    /// Where the accounts stand with their comparisons; without one that has never been compared.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reconciles(&self) -> Result<Vec<ReconcileRow>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_as!(
+            ReconcileRow,
+            r#"SELECT account, due_at, EXTRACT(epoch FROM now() - due_at)::float8 AS "overdue_seconds!",
+                      CASE WHEN lease_until > now() THEN worker END AS worker, finished_at, outcome, error, held, listed,
+                      absent
+               FROM feather.sync_reconciles ORDER BY account"#
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
     /// Takes the account's turn, if it is due and nobody else's; then nobody takes it until the lease has run out. The
     /// first one ever is due after `first`. What is due or leased for longer than anybody sets it, was set before the
     /// database's clock went back. Returns the turn's token.

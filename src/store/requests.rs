@@ -133,7 +133,9 @@ impl Db {
                     run_at = CASE WHEN j.state = 'dead' THEN w.run_at
                                   ELSE GREATEST(LEAST(j.run_at, w.run_at), j.not_before) END,
                     not_before = CASE WHEN j.state = 'dead' THEN NULL ELSE j.not_before END,
-                    wanted_at = CASE WHEN j.state = 'dead' THEN w.wanted_at ELSE LEAST(j.wanted_at, w.wanted_at) END,
+                    -- Of one that nobody had asked for it is the first wish.
+                    wanted_at = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                     THEN w.wanted_at ELSE LEAST(j.wanted_at, w.wanted_at) END,
                     attempt = CASE WHEN j.state = 'dead' THEN 0 ELSE j.attempt END,
                     malformed = CASE WHEN j.state = 'dead' THEN 0 ELSE j.malformed END
                 FROM wanted w

@@ -9,12 +9,10 @@ use crate::domain::Failure;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
 use crate::domain::budget::FRESH_FOR;
-use crate::domain::listed::FollowUp;
 use crate::domain::verdict::word_of;
 use crate::feather::ApiClient;
 use crate::feather::Listed;
 use crate::feather::Listing;
-use crate::store::Change;
 use crate::store::Db;
 use crate::store::Draw;
 use crate::store::List;
@@ -30,6 +28,8 @@ use chrono::DateTime;
 use chrono::Utc;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -62,6 +62,27 @@ pub struct Inventory<'a> {
     pub only_missing: bool,
     /// What would change is found out, and nothing is changed.
     pub rehearse: bool,
+    /// Its call, while nobody knows what that came to.
+    pub asking: &'a Asking,
+    /// Hears whether the list has begun, or why not.
+    pub heard: &'a (dyn Fn(Option<&Failure>) + Sync),
+}
+
+/// A call that may be abandoned.
+#[derive(Debug, Default)]
+pub struct Asking {
+    token: Mutex<Option<Token>>,
+}
+
+impl Asking {
+    fn set(&self, token: Option<Token>) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// The token of the call that is under way, if any.
+    pub fn token(&self) -> Option<Token> {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is found about one connection of the list.
@@ -116,13 +137,16 @@ impl Inventory<'_> {
     /// When the list has not come to its end, or not all of it could be written. What was found before holds.
     pub async fn take(&self, mut tell: impl FnMut(Found)) -> Result<DateTime<Utc>, InventoryError> {
         let token = self.draw().await?;
+        self.asking.set(Some(token));
         let asked = self.client.list().await;
+        (self.heard)(asked.as_ref().err());
         let word = match &asked {
             Ok(_) => AccountWord::Works,
             Err(failure) => word_of(failure, self.retry),
         };
         let failure = asked.as_ref().err();
         self.db.hear(self.account, token, &word, failure).await?;
+        self.asking.set(None);
         let mut listing = asked.map_err(InventoryError::Api)?;
         let list = List {
             account: self.account,
@@ -289,81 +313,6 @@ impl Part {
         {
             *earlier = snapshot;
         }
-    }
-}
-
-/// What was found, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
-    /// Connections in the list, so far.
-    pub listed: u64,
-    /// Not held before.
-    pub new: u64,
-    /// Held as removed before.
-    pub revived: u64,
-    /// With another content than before, tools included.
-    pub changed: u64,
-    /// As they were.
-    pub unchanged: u64,
-    /// Left alone: checked since the list was asked for, or with an older `updated_at`.
-    pub newer: u64,
-    /// Left alone: held from another account.
-    pub other_account: u64,
-    /// Left alone: not missing.
-    pub not_missing: u64,
-    /// Not what the API promises.
-    pub unfit: u64,
-    /// Refused by Postgres.
-    pub unstorable: u64,
-    /// To be finalized.
-    pub finalize: u64,
-    /// To be polled until they have settled.
-    pub follow: u64,
-    /// Tools added or revived.
-    pub tools_added: u64,
-    /// Tools changed.
-    pub tools_changed: u64,
-    /// Tools marked removed.
-    pub tools_removed: u64,
-}
-
-impl Tally {
-    /// Counts one more.
-    pub fn count(&mut self, found: &Found) {
-        self.listed += 1;
-        let change = match found {
-            Found::Unfit(_) => {
-                self.unfit += 1;
-                return;
-            }
-            Found::Unstorable(..) => {
-                self.unstorable += 1;
-                return;
-            }
-            Found::Applied(change) => change,
-        };
-        *match change.change {
-            Change::New => &mut self.new,
-            Change::Revived => &mut self.revived,
-            Change::Changed => &mut self.changed,
-            Change::Unchanged => &mut self.unchanged,
-            Change::Newer => &mut self.newer,
-            Change::OtherAccount => &mut self.other_account,
-            Change::NotMissing => &mut self.not_missing,
-        } += 1;
-        match change.next {
-            FollowUp::Nothing => {}
-            FollowUp::Finalize => self.finalize += 1,
-            FollowUp::Follow => self.follow += 1,
-        }
-        self.tools_added += u64::from(change.tools.added.unsigned_abs());
-        self.tools_changed += u64::from(change.tools.changed.unsigned_abs());
-        self.tools_removed += u64::from(change.tools.removed.unsigned_abs());
-    }
-
-    /// Connections that are in the list and, for a reason that somebody has to look at, not in the tables.
-    pub fn missed(&self) -> u64 {
-        self.unfit + self.unstorable + self.other_account
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keeps the tables true: now and then the API's list of each account is compared with them, by one replica at a time.
 
+use crate::domain::Failure;
 use crate::metrics::OfChange;
 use crate::metrics::OfKind;
 use crate::metrics::OfReconcile;
@@ -8,13 +9,12 @@ use crate::store::Held;
 use crate::store::Reconciled;
 use crate::store::StoreError;
 use crate::worker::Account;
+use crate::worker::Asking;
 use crate::worker::Inventory;
 use crate::worker::InventoryError;
 use crate::worker::Outage;
 use crate::worker::Tally;
 use crate::worker::Worker;
-use chrono::DateTime;
-use chrono::Utc;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Worker {
         }
     }
 
-    fn count_error(&self, error: &StoreError) {
+    pub(super) fn count_error(&self, error: &StoreError) {
         let kind = error.kind();
         self.metrics.db_errors.get_or_create(&OfKind { kind }).inc();
     }
@@ -102,14 +102,19 @@ impl Worker {
         let Some(turn) = turn else {
             return Ok(());
         };
-        tokio::select! {
-            result = self.take_turn(account, turn, interval) => result,
+        let asking = Asking::default();
+        let ended = tokio::select! {
+            result = self.take_turn(account, turn, interval, &asking) => return result,
             () = self.lose(account, turn) => {
                 tracing::warn!(account = %name, "another replica has taken over the comparison with the API's list");
                 Ok(())
             }
             () = stop.cancelled() => self.db.give_back_reconcile(name, turn).await,
+        };
+        if let Some(token) = asking.token() {
+            self.db.let_go(name, token).await?;
         }
+        ended
     }
 
     /// Prolongs the turn; returns once it is lost.
@@ -129,10 +134,11 @@ impl Worker {
         account: &Account,
         turn: Uuid,
         interval: Duration,
+        asking: &Asking,
     ) -> Result<(), StoreError> {
         let mut tally = Tally::default();
         let mut held = Held::default();
-        let end = self.compare(account, &mut tally, &mut held).await;
+        let end = self.compare(account, asking, &mut tally, &mut held).await;
         let error = end.as_ref().err().map(ToString::to_string);
         let came = Reconciled {
             outcome: end.as_ref().unwrap_or(&"failed"),
@@ -152,7 +158,7 @@ impl Worker {
                 if let Err(InventoryError::Store(error)) = &end {
                     self.count_error(error);
                 }
-                self.tell(account, &came, &tally);
+                self.tell(account, &came, &tally, end.as_ref().err());
                 self.count(account, came.outcome, &tally);
                 end.map_or(interval.min(AGAIN), |_| interval)
             }
@@ -167,6 +173,7 @@ impl Worker {
     async fn compare(
         &self,
         account: &Account,
+        asking: &Asking,
         tally: &mut Tally,
         held: &mut Held,
     ) -> Result<&'static str, InventoryError> {
@@ -180,12 +187,12 @@ impl Worker {
             retry: &self.settings.retry,
             only_missing: false,
             rehearse: false,
+            asking,
+            heard: &|failure| self.count_call(account, failure),
         };
         // It may be the probe of a paused account.
         account.refresh_key();
-        let listed = inventory.take(|found| tally.count(&found)).await;
-        self.count_call(account, &listed);
-        let listed_at = listed?;
+        let listed_at = inventory.take(|found| tally.count(&found)).await?;
         let by_organization = self.db.look_for_absent(name, listed_at).await?;
         for one in by_organization.values() {
             held.all += one.all;
@@ -201,7 +208,13 @@ impl Worker {
         Ok("done")
     }
 
-    fn tell(&self, account: &Account, came: &Reconciled<'_>, tally: &Tally) {
+    fn tell(
+        &self,
+        account: &Account,
+        came: &Reconciled<'_>,
+        tally: &Tally,
+        end: Option<&InventoryError>,
+    ) {
         let account = account.name.as_str();
         let Reconciled {
             held,
@@ -209,7 +222,14 @@ impl Worker {
             absent,
             ..
         } = *came;
-        if let Some(error) = came.error {
+        if let Some(InventoryError::Store(error)) = end {
+            tracing::warn!(
+                account,
+                listed,
+                %error,
+                "what the API's list says was not written to its end; nothing is removed"
+            );
+        } else if let Some(error) = came.error {
             tracing::warn!(
                 account,
                 listed,
@@ -248,15 +268,12 @@ impl Worker {
         }
     }
 
-    fn count_call(&self, account: &Account, listed: &Result<DateTime<Utc>, InventoryError>) {
-        let status = match listed {
-            Ok(_) => "200".to_owned(),
-            Err(InventoryError::Api(failure)) => {
-                let status = failure.http_status.map(|status| status.to_string());
-                status.unwrap_or_else(|| "error".to_owned())
-            }
-            // There was no call, or what came of it was not the trouble.
-            Err(_) => return,
+    /// A list that has begun counts, however it ends.
+    fn count_call(&self, account: &Account, failure: Option<&Failure>) {
+        let status = match failure.map(|failure| failure.http_status) {
+            None => "200".to_owned(),
+            Some(None) => "error".to_owned(),
+            Some(Some(status)) => status.to_string(),
         };
         account.note_sent(self.clock.now());
         let request = OfRequest {

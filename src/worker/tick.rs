@@ -245,6 +245,7 @@ impl Worker {
                 lease: self.settings.lease,
                 worker: &self.settings.name,
                 prefer,
+                spare: self.settings.budget_share,
                 known: &known,
             })
             .await?;

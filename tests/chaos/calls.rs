@@ -124,7 +124,11 @@ async fn recorded(stage: &Stage, calls: &BTreeMap<Uuid, Vec<Call>>) {
     let forgotten: BTreeSet<Uuid> = forgotten.into_iter().collect();
     let (mut looked_at, mut found) = (0, Vec::new());
     for (id, calls) in calls.iter().filter(|(id, _)| !forgotten.contains(id)) {
-        for (kind, name) in [(Kind::Finalize, "finalize"), (Kind::Poll, "poll")] {
+        for (kind, name) in [
+            (Kind::Finalize, "finalize"),
+            (Kind::Poll, "poll"),
+            (Kind::Refresh, "reconcile"),
+        ] {
             let calls = calls.iter().filter(|call| call.kind == kind).count();
             let key = (*id, name.to_owned());
             let attempts = attempts.get(&key).copied().unwrap_or(0);

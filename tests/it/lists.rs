@@ -8,6 +8,7 @@ use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::On;
 use feather_sync::sim::Scenario;
+use feather_sync::worker::Asking;
 use feather_sync::worker::Inventory;
 use feather_sync::worker::InventoryError;
 use feather_sync::worker::Tally;
@@ -43,6 +44,8 @@ async fn take(world: &World, options: Options) -> (Tally, Result<(), InventoryEr
         retry: &daemon::retry_policy(&config),
         only_missing: options.only_missing,
         rehearse: options.rehearse,
+        asking: &Asking::default(),
+        heard: &|_| {},
     };
     let end = inventory.take(|found| tally.count(&found)).await;
     db.close().await;
@@ -66,6 +69,13 @@ fn lists_fail(world: &World, fault: Fault) {
         on: On::List,
         ..FaultRule::new(fault)
     }]);
+}
+
+/// A replica that serves the account `acme` is alive.
+async fn acme_is_served(world: &World) {
+    world
+        .execute("INSERT INTO feather.sync_replicas (worker, version, accounts) VALUES ('theirs', '1', '{acme}')")
+        .await;
 }
 
 async fn assert_equals_list(world: &World, ids: &[Uuid]) {

@@ -9,6 +9,7 @@
     reason = "tests ask the database whatever they like"
 )]
 
+mod accounts;
 mod admin;
 mod backlog;
 mod descriptors;
@@ -25,6 +26,7 @@ mod proxy;
 mod proxying;
 mod queue;
 mod reconciling;
+mod refreshing;
 mod snapshots;
 mod stopping;
 mod trouble;

@@ -10,6 +10,7 @@ use feather_sync::daemon::DaemonError;
 use feather_sync::daemon::UntilEmpty;
 use feather_sync::lifecycle::Lifecycle;
 use feather_sync::local_postgres::LocalPostgres;
+use feather_sync::sim::Kind;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::Sim;
 use feather_sync::store;
@@ -340,7 +341,7 @@ impl World {
         self.sim
             .calls_for(id)
             .iter()
-            .filter(|call| call.method == "POST")
+            .filter(|call| call.kind == Kind::Finalize)
             .count()
     }
 

@@ -126,6 +126,7 @@ fn judge(failure: Option<&Failure>, key: &KeySource) -> Finding {
         // The others come of what a job does with an answer, not of a call.
         ErrorClass::Protocol
         | ErrorClass::Mismatch
+        | ErrorClass::OtherAccount
         | ErrorClass::NotActive
         | ErrorClass::SettleTimeout
         | ErrorClass::ToolsFailed

@@ -10,6 +10,7 @@ use crate::cli::doctor::clock::Asked;
 use crate::cli::doctor::finding::Check;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::queue;
+use crate::cli::doctor::reconcile;
 use crate::cli::doctor::schema;
 use crate::cli::doctor::server;
 use crate::cli::invocation;
@@ -123,6 +124,12 @@ async fn work(config: &Config, db: &Db) -> Vec<Finding> {
     findings.extend(answered(Check::Queue, asked, |(health, accounts)| {
         queue::judge(&health, &accounts, &configured)
     }));
+    if config.reconcile.interval.is_some() {
+        let asked = bounded(db.reconciles()).await;
+        findings.extend(answered(Check::Queue, asked, |rows| {
+            reconcile::judge(&rows, &configured)
+        }));
+    }
     findings
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::output::count;
+use crate::cli::output::short;
 use crate::cli::output::time;
 use crate::cli::status::AccountUse;
 use crate::cli::status::Status;
@@ -11,11 +12,14 @@ use crate::cli::status::page::percent;
 use crate::domain::ErrorClass;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
+use crate::store::ReconcileRow;
 
 /// Due or waiting for longer, in seconds, it waits for more than its turn.
 const OVERDUE: f64 = 300.0;
 /// In use, an account's limit is used up: a bucket leaves some of it.
 const USED_UP: f64 = 0.9;
+/// A comparison that is overdue for longer, in seconds, is not repeated any more.
+const REPEATED: f64 = 3600.0;
 /// Failures of an hour that may be those of some connections alone.
 const FEW: i64 = 20;
 
@@ -78,6 +82,7 @@ pub(super) fn concerns(status: &Status) -> Vec<Concern> {
     concerns.extend(status.accounts.iter().filter_map(paused));
     concerns.extend(status.oldest_due.iter().filter_map(|due| slow(status, due)));
     concerns.extend(status.accounts.iter().filter_map(rate_limited));
+    concerns.extend(status.reconciles.iter().filter_map(not_compared));
     concerns.extend(status.health.iter().filter_map(dead));
     concerns
 }
@@ -210,6 +215,9 @@ fn remedy(class: ErrorClass) -> &'static str {
         ErrorClass::Mismatch => {
             "report it to Feather, with upstream_request_id from feather.sync_attempts"
         }
+        ErrorClass::OtherAccount => {
+            "see in `feather-sync show ID` of one of them which account holds it, and enqueue them for that one"
+        }
         ErrorClass::NotActive => "their users have to finish OAuth",
         ErrorClass::SettleTimeout => {
             "look at tools_status in feather.sync_status: a word that means done belongs into settle.done"
@@ -282,6 +290,31 @@ fn slow(status: &Status, due: &OldestDue) -> Option<Concern> {
         }
     };
     Some(Concern::of(name, what, next))
+}
+
+fn not_compared(row: &ReconcileRow) -> Option<Concern> {
+    let name = &row.account;
+    // Where nobody repeats it any more, reconciling has been turned off.
+    let is_repeated = row.overdue_seconds < REPEATED;
+    let (what, next) = match row.outcome.as_deref() {
+        Some("short") => (
+            format!(
+                "The API's list of account {name} lacks {} of {} connections that are held, and nothing was removed",
+                row.absent.unwrap_or_default(),
+                row.held.unwrap_or_default()
+            ),
+            "see whether the key is that of another organisation, docs/runbook.md#feathersynclistshort".to_owned(),
+        ),
+        Some("failed") => (
+            format!(
+                "Account {name} could not be compared with the API's list: {}",
+                row.error.as_deref().map_or_else(String::new, short)
+            ),
+            "it is tried again by itself".to_owned(),
+        ),
+        _ => return None,
+    };
+    is_repeated.then(|| Concern::of(name, what, next))
 }
 
 fn dead(row: &HealthRow) -> Option<Concern> {

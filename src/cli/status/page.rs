@@ -13,19 +13,23 @@ use crate::store::AccountRow;
 use crate::store::ErrorCount;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
+use crate::store::ReconcileRow;
 use crate::store::ReplicaRow;
 
 pub(super) fn page(report: &Report) -> String {
     let status = &report.status;
-    [
+    let mut parts = vec![
         harmless(&report.summary),
         queue(&status.health),
         oldest_due(&status.oldest_due),
         accounts(&status.accounts),
         replicas(&status.replicas),
-        errors(&status.errors_last_hour),
-    ]
-    .join("\n\n")
+    ];
+    if !status.reconciles.is_empty() {
+        parts.push(reconciles(&status.reconciles));
+    }
+    parts.push(errors(&status.errors_last_hour));
+    parts.join("\n\n")
 }
 
 /// `2h 3m 4s`; a dash for less than a second.
@@ -182,6 +186,28 @@ fn replicas(replicas: &[ReplicaRow]) -> String {
             rows
         )
     )
+}
+
+fn reconciles(rows: &[ReconcileRow]) -> String {
+    let rows = rows.iter().map(|row| {
+        vec![
+            harmless(&row.account),
+            or_dash(row.finished_at, time),
+            or_dash(row.outcome.as_deref(), harmless),
+            or_dash(row.held, |held| held.to_string()),
+            or_dash(row.listed, |listed| listed.to_string()),
+            or_dash(row.absent, |absent| absent.to_string()),
+            match &row.worker {
+                Some(worker) => format!("under way, by {}", harmless(worker)),
+                None => time(row.due_at),
+            },
+            row.error.as_deref().map_or_else(String::new, short),
+        ]
+    });
+    let header = [
+        "ACCOUNT", "LAST", "OUTCOME", "HELD", "LISTED", "ABSENT", "NEXT", "ERROR",
+    ];
+    format!("Compared with the API's list\n{}", table(&header, rows))
 }
 
 fn errors(errors: &[ErrorCount]) -> String {

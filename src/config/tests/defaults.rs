@@ -92,6 +92,8 @@ fn the_defaults_are_what_people_count_on() {
         (secs(1), secs(30), secs(3600))
     );
     assert_eq!(config.reconcile.interval, None);
+    assert_eq!(config.reconcile.refresh_after, None);
+    assert_eq!(config.reconcile.budget_share, 0.2);
     assert_eq!(config.retention.attempts, secs(90 * 86_400));
     assert_eq!(
         config.admin.listen,

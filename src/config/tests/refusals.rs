@@ -131,6 +131,9 @@ fn rules_between_keys_name_both_places() {
         "[admin]\nlisten = '0.0.0.0:9464'",
         "[admin]\nlisten = '[::]:9464'",
         "[reconcile]\ninterval = '59s'",
+        "[reconcile]\nrefresh_after = '59s'",
+        "[reconcile]\nbudget_share = 0",
+        "[reconcile]\nbudget_share = 1.1",
         "[log]\nfilter = 'inof'",
     ] {
         let error = load_file(broken).expect_err(broken);

@@ -49,6 +49,7 @@ pub(crate) fn job(phase: Phase) -> Job {
         settle_polls: 0,
         seen: None,
         stored: None,
+        held_by: None,
         probe: false,
     }
 }

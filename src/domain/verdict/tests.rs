@@ -227,3 +227,70 @@ fn a_failed_poll_is_retried_as_a_poll() {
         }
     ));
 }
+
+#[test]
+fn a_refresh_is_followed_like_a_finalize_and_one_that_is_refused_as_inactive_is_over() {
+    let refresh = Job {
+        finalize_started_at: time(-1),
+        ..job(Phase::Refresh)
+    };
+    let known = Job {
+        stored: Some(crate::domain::job::StoredSync {
+            tools_synced_at: Some(time(5)),
+        }),
+        ..refresh.clone()
+    };
+    let verdict = judge_with(&known, answer(with_status("synced")));
+    assert_eq!(verdict.outcome, Outcome::Settling);
+    assert!(!verdict.stored.unwrap().finalized);
+
+    let refused = |retryable| {
+        let failure = Failure {
+            http_status: Some(422),
+            hint: ServerHint {
+                retryable,
+                ..ServerHint::default()
+            },
+            ..Failure::new(ErrorClass::InvalidRequest, "not active")
+        };
+        judge_with(&refresh, Err(failure))
+    };
+    let verdict = refused(None);
+    assert_eq!(
+        (verdict.outcome, verdict.class, verdict.next),
+        (Outcome::Deferred, Some(ErrorClass::NotActive), Next::Done)
+    );
+    assert_eq!(refused(Some(true)).outcome, Outcome::Retry);
+}
+
+#[test]
+fn what_nobody_asked_for_has_its_time_from_the_first_look_on() {
+    let behind_fresh_work = Job {
+        settle_deadline: Some(time(5)),
+        finalize_started_at: time(-1),
+        ..job(Phase::Settle)
+    };
+    let verdict = judge_with(&behind_fresh_work, answer(with_status("syncing")));
+    assert_eq!(verdict.outcome, Outcome::Settling);
+    let looked_at = Job {
+        settle_polls: 1,
+        ..behind_fresh_work
+    };
+    let verdict = judge_with(&looked_at, answer(with_status("syncing")));
+    assert_eq!(verdict.class, Some(ErrorClass::SettleTimeout));
+}
+
+#[test]
+fn what_another_account_holds_is_not_stored_and_its_key_works() {
+    let held = Job {
+        held_by: Some("acme".into()),
+        ..job(Phase::Finalize)
+    };
+    let verdict = judge_with(&held, answer(with_status("synced")));
+    assert_eq!(
+        (verdict.outcome, verdict.class, verdict.http_status),
+        (Outcome::Retry, Some(ErrorClass::OtherAccount), Some(200))
+    );
+    assert!(verdict.stored.is_none() && verdict.account == AccountWord::Works);
+    assert!(verdict.error.unwrap().contains("acme"));
+}

@@ -4,7 +4,7 @@ GRANT USAGE ON SCHEMA feather TO feather_worker, feather_enqueuer, feather_repor
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     feather.sync_requests, feather.sync_jobs, feather.integration_connections, feather.integration_connection_tools,
     feather.sync_attempts, feather.sync_results, feather.sync_throughput, feather.sync_accounts,
-    feather.sync_replicas, feather.sync_counts, feather.sync_audit, feather.sync_reconciles
+    feather.sync_replicas, feather.sync_counts, feather.sync_audit, feather.sync_reconciles, feather.sync_refreshes
     TO feather_worker;
 GRANT SELECT ON
     feather.connections, feather.tools, feather.sync_status, feather.sync_health, feather.sync_counts_now,

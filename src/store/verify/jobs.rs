@@ -18,7 +18,7 @@ pub(super) async fn jobs_are_coherent(
         FROM feather.sync_jobs j
         CROSS JOIN LATERAL (SELECT concat_ws('; ',
             CASE WHEN (j.state IN ('pending', 'running', 'dead')) IS NOT TRUE THEN format('state is %L', j.state) END,
-            CASE WHEN (j.phase IN ('finalize', 'settle')) IS NOT TRUE THEN format('phase is %L', j.phase) END,
+            CASE WHEN (j.phase IN ('finalize', 'settle', 'refresh')) IS NOT TRUE THEN format('phase is %L', j.phase) END,
             CASE WHEN (j.account <> '') IS NOT TRUE THEN 'without an account' END,
             CASE WHEN (j.state = 'running') IS DISTINCT FROM (j.lease_token IS NOT NULL)
                    OR (j.state = 'running') IS DISTINCT FROM (j.lease_until IS NOT NULL)

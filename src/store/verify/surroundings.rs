@@ -5,7 +5,7 @@ use crate::store::verify::Violation;
 use sqlx::PgConnection;
 
 /// Constraints of the schema by table, keys included.
-pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
+pub(super) const CONSTRAINTS: [(&str, &str); 34] = [
     (
         "integration_connection_tools",
         "integration_connection_tools_pkey",
@@ -35,6 +35,7 @@ pub(super) const CONSTRAINTS: [(&str, &str); 33] = [
     ("sync_reconciles", "outcome_is_known"),
     ("sync_reconciles", "sync_reconciles_pkey"),
     ("sync_reconciles", "turn_is_whole"),
+    ("sync_refreshes", "sync_refreshes_pkey"),
     ("sync_replicas", "sync_replicas_pkey"),
     ("sync_requests", "account_is_named"),
     ("sync_requests", "requested_at_is_finite"),

@@ -53,6 +53,7 @@ impl Queue {
             lease: Duration::from_secs(90),
             worker: "a test",
             prefer: Phase::Finalize,
+            spare: 0.2,
             known: &[],
         };
         let begun = Instant::now();

@@ -254,6 +254,7 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
         lease: Duration::from_secs(90),
         worker: "w",
         prefer: Phase::Finalize,
+        spare: 0.2,
         known: &[],
     };
     for _ in 0..3 {

@@ -7,6 +7,7 @@ use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Fault;
+use feather_sync::sim::Kind;
 use feather_sync::sim::Scenario;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -112,10 +113,10 @@ impl Books {
 async fn check_calls(world: &World, overlap: Overlap) {
     let mut calls: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
     for call in world.sim.calls() {
-        let kind = if call.method == "POST" {
-            "finalize"
-        } else {
-            "poll"
+        let kind = match call.kind {
+            Kind::Finalize => "finalize",
+            Kind::Refresh => "reconcile",
+            _ => "poll",
         };
         let id = call.connection_id.unwrap();
         *calls.entry((id, kind)).or_default() += 1;

@@ -140,6 +140,7 @@ async fn what_another_account_holds_is_left_alone() {
     world
         .execute("UPDATE feather.integration_connections SET _account = 'acme'")
         .await;
+    acme_is_served(&world).await;
     let ids = world.sim.ids();
     world
         .sim
@@ -148,6 +149,13 @@ async fn what_another_account_holds_is_left_alone() {
     assert_eq!((tally.other_account, tally.missed()), (5, 5));
     let theirs = "SELECT count(*) FROM feather.connections WHERE _account = 'acme' AND nickname <> 'Renamed'";
     assert_eq!(world.value::<i64>(theirs).await, 5);
+
+    // That account is no more, or has another name now.
+    world.execute("DELETE FROM feather.sync_replicas").await;
+    let tally = backfill(&world).await;
+    assert_eq!((tally.other_account, tally.changed), (0, 5));
+    let ours = "SELECT count(*) FROM feather.connections WHERE _account = 'default'";
+    assert_eq!(world.value::<i64>(ours).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

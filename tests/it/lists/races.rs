@@ -99,6 +99,7 @@ async fn an_account_that_waits_does_not_take_over_what_another_has_listed() {
     world.sync(&[first]).await;
     let mut theirs = keep_list(&world).await;
     theirs.connections.retain(|one| one.id == second);
+    acme_is_served(&world).await;
     let ours = keep_list(&world).await;
     let held = hold_row(&world, first).await;
     let overtake = async {
@@ -278,4 +279,44 @@ async fn a_sync_time_that_is_still_to_come_does_not_shut_the_row() {
     assert_eq!(backfill(&world).await.unchanged, 1);
     let known = "SELECT _synced_at <= now() FROM feather.connections";
     assert!(world.value::<bool>(known).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_while_a_list_inserts_it_is_gone_afterwards() {
+    let world = World::with(scenario("connections = 2\ntools = 3")).await;
+    let kept = keep_list(&world).await;
+    // The list waits with the new rows written.
+    world
+        .execute(
+            "CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END';
+             CREATE TRIGGER hold AFTER INSERT ON feather.integration_connections
+             FOR EACH ROW EXECUTE FUNCTION public.hold()",
+        )
+        .await;
+    let mut held = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(42)")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let ids = world.sim.ids();
+    let db = world.db();
+    let forget = async {
+        waiting(&world, 1).await;
+        let forgetting = db.forget(&ids, "somebody@here");
+        let let_go = async {
+            waiting(&world, 2).await;
+            held.rollback().await.unwrap();
+        };
+        let (known, ()) = tokio::join!(forgetting, let_go);
+        assert_eq!(known.unwrap().len(), 2);
+    };
+    let (changes, ()) = tokio::join!(apply(&world, &kept), forget);
+    assert_eq!(changes, [Change::New, Change::New]);
+    let rows: i64 = world
+        .value("SELECT (SELECT count(*) FROM feather.integration_connections) + (SELECT count(*) FROM feather.integration_connection_tools)")
+        .await;
+    assert_eq!(rows, 0);
+    // Nor does the rest of that list bring it back.
+    assert_eq!(apply(&world, &kept).await, [Change::Newer, Change::Newer]);
 }

@@ -1,6 +1,10 @@
 //! Everything that a list says is stored, once, for one call.
 
 use super::*;
+use std::fs;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +37,49 @@ async fn backlog_a_list_of_twenty_thousand_equals_the_tables() {
     println!("once more, unchanged: {:?}", begun.elapsed());
     assert_equals_list(&world, &world.sim.ids()).await;
     assert_eq!(world.sim.stats().calls, 2);
+}
+
+/// Runs the command as a process of its own; the most memory that it has held, KiB, where the system tells.
+fn backfill_alone(world: &World) -> Option<u64> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_feather-sync"));
+    let command = command.arg("backfill").env_clear().envs(world.env());
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("VmHWM:"));
+        let now = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        peak = now.or(peak);
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success());
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+async fn a_list_in_bounded_memory(connections: u64) {
+    let world = World::with(scenario(&format!(
+        "connections = {connections}\ntools = \"3..7\""
+    )))
+    .await;
+    let peak = tokio::task::block_in_place(|| backfill_alone(&world));
+    println!("{connections} connections: {peak:?} KiB at most");
+    assert!(peak.is_none_or(|peak| peak < 200 * 1024), "{peak:?} KiB");
+    assert_equals_list(&world, &world.sim.ids()).await;
+    assert_eq!(world.sim.stats().calls, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_a_thousand_is_stored_in_bounded_memory() {
+    a_list_in_bounded_memory(1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: make soak"]
+async fn backlog_a_list_of_twenty_thousand_is_stored_in_bounded_memory() {
+    a_list_in_bounded_memory(20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,7 @@ pub fn job(connection_id: Uuid, phase: Phase) -> Job {
         settle_polls: 0,
         seen: None,
         stored: None,
+        held_by: None,
         probe: false,
     }
 }

@@ -88,10 +88,44 @@ async fn what_came_back_and_is_gone_again_is_removed_again_and_asked_after_once(
         one_more(&world).await;
         world.sim.restore(id);
         world.until(&format!("{HELD_ALL} = 4")).await;
+        world
+            .until("NOT EXISTS (SELECT FROM feather.sync_jobs)")
+            .await;
     }
+    // Nobody had asked for it: what is back is asked for itself, and leaves no dead job behind.
+    world
+        .until("NOT EXISTS (SELECT FROM feather.sync_jobs)")
+        .await;
     replica.stop().await;
-    assert_eq!(world.sim.calls_for(id).len(), 2);
-    assert_eq!(world.story(id).await, ["dead/not_found"; 2]);
+    assert_eq!(
+        world.story(id).await,
+        ["dead/not_found", "synced", "dead/not_found", "synced"]
+    );
+    assert_eq!(world.sim.calls_for(id).len(), 4);
+    world.equals_truth(id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_died_because_its_connection_was_gone_stays_dead_when_that_is_back() {
+    let world = reconciling(4).await;
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    world.sim.delete(id);
+    world.enqueue(&[id]).await;
+    let replica = world.start();
+    removed(&world, id).await;
+    world.sim.restore(id);
+    world.until(&format!("{HELD_ALL} = 4")).await;
+    one_more(&world).await;
+    replica.stop().await;
+    let (state, class, phase): (String, String, String) = world
+        .row("SELECT state, error_class, phase FROM feather.sync_jobs")
+        .await;
+    assert_eq!(
+        [state.as_str(), &class, &phase],
+        ["dead", "not_found", "finalize"]
+    );
+    world.equals_truth(id).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

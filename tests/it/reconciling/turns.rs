@@ -93,3 +93,67 @@ async fn a_turn_that_is_due_or_leased_in_a_far_future_is_taken_at_once() {
         assert_eq!(outcome(&world).await, "done", "{far}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_midst_of_a_lists_probe_leaves_the_next_probe_to_whoever_comes() {
+    let mut world = reconciling(4).await;
+    world.reconcile_every(Duration::from_secs(3_600));
+    make_due(&world).await;
+    world
+        .execute(
+            "UPDATE feather.sync_accounts SET pause_reason = 'rate_limited', paused_until = now(), pause_step = 1,
+                    pause_error = 'HTTP 429' WHERE account = 'default'",
+        )
+        .await;
+    let gate = world.sim.hold();
+    let replica = world.start();
+    world.called(1).await;
+    let held: bool = world
+        .value("SELECT paused_until > now() + interval '10 seconds' FROM feather.sync_accounts WHERE account = 'default'")
+        .await;
+    assert!(held);
+    replica.stop().await;
+    drop(gate);
+    let (free, reason): (bool, String) = world
+        .row("SELECT paused_until <= now(), pause_reason FROM feather.sync_accounts WHERE account = 'default'")
+        .await;
+    assert_eq!((free, reason.as_str()), (true, "rate_limited"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_counts_as_a_call_as_soon_as_it_is_answered_and_what_it_has_polled_as_no_wait() {
+    let mut world = reconciling(40).await;
+    world.reconcile_every(Duration::from_secs(3_600));
+    make_due(&world).await;
+    // It waits with its first part read.
+    let mut tx = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(7305801, 4)")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let (replica, port) = listening(&mut world, "127.0.0.1").await;
+    let lists =
+        "feather_sync_api_requests_total{account=\"default\",kind=\"list\",status=\"200\"} 1";
+    while !get(port, "/metrics", "Host: localhost\r\n")
+        .await
+        .1
+        .contains(lists)
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tx.rollback().await.unwrap();
+    world.until(&format!("({TURNS}) = 1")).await;
+    let now = world.value("SELECT clock_timestamp()").await;
+    let asked = world
+        .db()
+        .ask_after_absent(&"default".into(), now, Duration::from_secs(60))
+        .await;
+    assert_eq!(asked.unwrap(), 40);
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'synced') = 40")
+        .await;
+    let metrics = get(port, "/metrics", "Host: localhost\r\n").await.1;
+    let waits = "feather_sync_time_to_sync_seconds_count{account=\"default\"} 0";
+    assert!(metrics.contains(waits), "{metrics}");
+    replica.stop().await;
+}

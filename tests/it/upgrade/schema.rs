@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const MAY_CHANGE: [&str; 3] = ["comment", "view", "function"];
 
 /// Constraints that this release has widened on purpose. An old program must be able to live with what they let in.
-const WIDENED: [&str; 0] = [];
+const WIDENED: [&str; 1] = ["sync_jobs.phase_is_known"];
 
 /// Tables that are stored differently from now on: how, is nobody's business but the server's.
 const STORED_ANEW: [&str; 3] = [

@@ -211,3 +211,42 @@ async fn the_last_release_goes_on_alone_after_a_rollback() {
         replica.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the program of the last release: make test-upgrade"]
+async fn the_last_release_leaves_refreshes_alone_and_a_request_for_one_alone_is_served_by_it() {
+    let (old, new) = programs();
+    let mut world = world().await;
+    let ids = ids(3);
+    migrate(&world, &new).await;
+    let older = Replica::start(&world, &old);
+    world.enqueue(&ids).await;
+    all_served(&world).await;
+    world
+        .execute(
+            "INSERT INTO feather.sync_jobs
+                 (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at)
+             SELECT id, 'default', 'refresh', 1000, now(), now(), now() FROM feather.integration_connections",
+        )
+        .await;
+    world.enqueue(&ids[..1]).await;
+    world
+        .until("(SELECT count(*) FROM feather.sync_jobs) = 2 AND NOT EXISTS (SELECT FROM feather.sync_requests)")
+        .await;
+    // It has looked into all lanes since, several times.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let left: i64 = world
+        .value("SELECT count(*) FROM feather.sync_jobs WHERE phase = 'refresh' AND state = 'pending' AND attempt = 0")
+        .await;
+    assert_eq!(left, 2);
+    world.set("FEATHER_SYNC__RECONCILE__REFRESH_AFTER", "1h");
+    let newer = Replica::start(&world, &new);
+    all_served(&world).await;
+    check(&world, &ids).await;
+    let refreshed: i64 = world
+        .value("SELECT count(*) FROM feather.sync_attempts WHERE kind = 'reconcile'")
+        .await;
+    assert!(refreshed >= 2, "{refreshed}");
+    older.stop().await;
+    newer.stop().await;
+}

@@ -1,6 +1,7 @@
 //! Whether the books are straight: what the API was asked, and what is on record of it.
 
 use crate::world::World;
+use feather_sync::sim::Kind;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -9,10 +10,10 @@ impl World {
     pub(crate) async fn check(&self) {
         let mut calls: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
         for call in self.sim.calls() {
-            let kind = if call.method == "POST" {
-                "finalize"
-            } else {
-                "poll"
+            let kind = match call.kind {
+                Kind::Finalize => "finalize",
+                Kind::Refresh => "reconcile",
+                _ => "poll",
             };
             if let Some(id) = call.connection_id {
                 *calls.entry((id, kind)).or_default() += 1;

@@ -6,6 +6,7 @@ use super::*;
 use crate::store::AccountRow;
 use crate::store::ErrorCount;
 use crate::store::OldestRequest;
+use crate::store::ReconcileRow;
 use crate::store::ReplicaRow;
 
 const NOON: DateTime<Utc> = DateTime::UNIX_EPOCH;
@@ -65,7 +66,32 @@ fn well() -> Status {
             errors("auth", 900),
             errors("upstream", 20),
         ],
+        reconciles: vec![ReconcileRow {
+            account: "acme".into(),
+            due_at: NOON,
+            overdue_seconds: -60.0,
+            worker: None,
+            finished_at: Some(NOON),
+            outcome: Some("done".into()),
+            error: None,
+            held: Some(20),
+            listed: Some(3),
+            absent: Some(17),
+        }],
     }
+}
+
+fn short_list(status: &mut Status) {
+    status.reconciles[0].outcome = Some("short".into());
+}
+
+fn failed_list(status: &mut Status) {
+    status.reconciles[0].outcome = Some("failed".into());
+    status.reconciles[0].error = Some("HTTP 500".into());
+}
+
+fn no_list_any_more(status: &mut Status) {
+    status.reconciles[0].overdue_seconds = 3_601.0;
 }
 
 fn errors(class: &str, failures: i64) -> ErrorCount {
@@ -140,7 +166,7 @@ fn said(troubles: &[fn(&mut Status)]) -> String {
 #[test]
 fn the_first_line_says_that_all_is_well_or_what_to_do_about_the_worst_thing() {
     type Case<'a> = (&'a [fn(&mut Status)], &'a str);
-    let table: [Case<'_>; 17] = [
+    let table: [Case<'_>; 20] = [
         (&[], "All is well: 1 daemon at work, 1 job due."),
         (
             &[no_replica],
@@ -213,6 +239,20 @@ fn the_first_line_says_that_all_is_well_or_what_to_do_about_the_worst_thing() {
             &[dead],
             "2 jobs of account acme are dead: mend what last_error_class in feather.sync_status says, then \
              `feather-sync retry --dead --account acme`.",
+        ),
+        (
+            &[short_list, dead],
+            "The API's list of account acme lacks 17 of 20 connections that are held, and nothing was removed: see \
+             whether the key is that of another organisation, docs/runbook.md#feathersynclistshort (and 1 lesser thing, \
+             below).",
+        ),
+        (
+            &[failed_list],
+            "Account acme could not be compared with the API's list: HTTP 500: it is tried again by itself.",
+        ),
+        (
+            &[failed_list, no_list_any_more],
+            "All is well: 1 daemon at work, 1 job due.",
         ),
         // A slower pace alone keeps to the limit that there is.
         (&[slowed], "All is well: 1 daemon at work, 1 job due."),

@@ -1,0 +1,93 @@
+//! What goes first: fresh requests, then polls, then retries, then what nobody asked for.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::domain::AccountName;
+use feather_sync::domain::Budget;
+use feather_sync::domain::Phase;
+use feather_sync::sim::Fault;
+use feather_sync::sim::FaultRule;
+use feather_sync::store::Claim;
+use feather_sync::store::ClaimRequest;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fresh_requests_go_before_polls_before_retries_before_what_nobody_asked_for() {
+    let world = World::new().await;
+    let all = ids(5);
+    world.sync(&all).await;
+    // The later it is to go, the longer it has been due.
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs (connection_id, account, phase, priority, run_at, wanted_at, attempt, started_at,
+                                            finalize_started_at, settle_deadline)
+             VALUES ('{}', 'default', 'refresh', 1000, now() - interval '5 min', now(), 0, NULL, now(), NULL),
+                    ('{}', 'default', 'settle', 1000, now() - interval '4 min', now(), 0, NULL, now(), now() + interval '1 hour'),
+                    ('{}', 'default', 'finalize', 1, now() - interval '3 min', now(), 0, NULL, NULL, NULL),
+                    ('{}', 'default', 'settle', 0, now() - interval '2 min', now() - interval '1 hour', 0, NULL, now(),
+                     now() + interval '1 hour'),
+                    ('{}', 'default', 'finalize', 0, now() - interval '1 min', now(), 0, NULL, NULL, NULL)",
+            all[0], all[1], all[2], all[3], all[4]
+        ))
+        .await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let mut order = Vec::new();
+    for _ in &all {
+        let request = ClaimRequest {
+            account: &account,
+            slots: 1,
+            budget: Budget::per_minute(60_000_000),
+            lease: Duration::from_secs(90),
+            worker: "a test",
+            prefer: Phase::Finalize,
+            spare: 0.2,
+            known: &[],
+        };
+        let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
+            panic!("nothing is due")
+        };
+        order.push(jobs[0].connection_id);
+    }
+    db.close().await;
+    assert_eq!(order, [all[4], all[3], all[2], all[1], all[0]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pile_of_retries_keeps_no_fresh_request_waiting() {
+    const PILE: usize = 120;
+    let mut world = World::new().await;
+    world
+        .set(
+            "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
+            "1800",
+        )
+        .set("FEATHER_SYNC__RETRY__MAX_ATTEMPTS", "1000");
+    let ids = ids(PILE as u128 + 1);
+    let (fresh, failing) = ids.split_first().unwrap();
+    world.sim.set_faults(vec![FaultRule {
+        ids: failing.to_vec(),
+        ..FaultRule::new(Fault::status(503))
+    }]);
+    world.enqueue(failing).await;
+    let replica = world.start();
+    // All of them are due again all the time, and the budget is far too small for them.
+    world.called(PILE as u64 + 30).await;
+    let before = world.sim.stats().calls;
+    world.enqueue(&[*fresh]).await;
+    world
+        .until(&format!(
+            "EXISTS (SELECT FROM feather.connections WHERE id = '{fresh}')"
+        ))
+        .await;
+    let number = world.sim.calls_for(*fresh)[0].number;
+    replica.stop().await;
+    assert!(
+        number - before < PILE as u64 / 2,
+        "{} calls went before",
+        number - before
+    );
+    let behind: i64 = world
+        .value("SELECT count(*) FROM feather.sync_jobs WHERE priority = 1")
+        .await;
+    assert_eq!(behind, PILE as i64);
+}

@@ -1,0 +1,280 @@
+//! Tools that have become old are refreshed: behind what was asked for, and with a part of the budget.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Call;
+use feather_sync::sim::Fault;
+use feather_sync::sim::FaultRule;
+use feather_sync::sim::Kind;
+use feather_sync::sim::On;
+use std::time::Duration;
+use uuid::Uuid;
+
+mod budget;
+
+const NOTHING_LEFT: &str = "NOT EXISTS (SELECT FROM feather.sync_jobs)";
+
+/// Connections that were synced, a day ago as the tables have it, and whose tools may be an hour old.
+async fn synced_a_day_ago(count: u128) -> (World, Vec<Uuid>) {
+    let mut world = World::new().await;
+    let ids = ids(count);
+    world.sync(&ids).await;
+    make_old(&world).await;
+    world.set("FEATHER_SYNC__RECONCILE__REFRESH_AFTER", "1h");
+    (world, ids)
+}
+
+/// Moves all that was recorded so far back by a day.
+async fn make_old(world: &World) {
+    world
+        .execute(
+            "UPDATE feather.integration_connections
+             SET tools_synced_at = tools_synced_at - interval '1 day', _synced_at = _synced_at - interval '1 day',
+                 _changed_at = _changed_at - interval '1 day', _first_seen_at = _first_seen_at - interval '1 day',
+                 _finalized_at = _finalized_at - interval '1 day';
+             UPDATE feather.sync_attempts
+             SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day';
+             UPDATE feather.sync_results
+             SET last_attempt_at = last_attempt_at - interval '1 day', last_success_at = last_success_at - interval '1 day',
+                 last_success_started_at = last_success_started_at - interval '1 day'",
+        )
+        .await;
+}
+
+fn kinds(world: &World, id: Uuid) -> Vec<Kind> {
+    world
+        .sim
+        .calls_for(id)
+        .iter()
+        .map(|call| call.kind)
+        .collect()
+}
+
+fn refreshes(world: &World) -> Vec<Call> {
+    let mut calls = world.sim.calls();
+    calls.retain(|call| call.kind == Kind::Refresh);
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_tools_are_refreshed_once_and_nothing_is_finalized() {
+    let (world, ids) = synced_a_day_ago(10).await;
+    // One of them is not old.
+    world
+        .execute(&format!(
+            "UPDATE feather.integration_connections SET tools_synced_at = now() - interval '30 min' WHERE id = '{}'",
+            ids[0]
+        ))
+        .await;
+    let finalized: String = world
+        .value("SELECT string_agg(_finalized_at::text, ',' ORDER BY id) FROM feather.integration_connections")
+        .await;
+    let replicas = [world.start(), world.start()];
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE kind = 'reconcile') = 9")
+        .await;
+    world.until(NOTHING_LEFT).await;
+    // The next step finds nothing.
+    world
+        .until("(SELECT due_at > now() AND due_at < now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
+    world
+        .until("(SELECT due_at > now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    assert_eq!(kinds(&world, ids[0]), [Kind::Finalize]);
+    for id in &ids[1..] {
+        let kinds = kinds(&world, *id);
+        assert_eq!(kinds[..2], [Kind::Finalize, Kind::Refresh], "{id}");
+        assert_eq!(
+            kinds.iter().filter(|kind| **kind != Kind::Poll).count(),
+            2,
+            "{id}"
+        );
+        world.equals_truth(*id).await.unwrap();
+    }
+    let still: String = world
+        .value("SELECT string_agg(_finalized_at::text, ',' ORDER BY id) FROM feather.integration_connections")
+        .await;
+    assert_eq!(still, finalized);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_upstream_will_not_refresh_because_it_is_not_active_is_recorded_and_left() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![ids[0]],
+        on: On::Refresh,
+        ..FaultRule::new(Fault::NotActive)
+    }]);
+    let replica = world.start();
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE kind = 'reconcile') = 2")
+        .await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    assert_eq!(world.story(ids[0]).await, ["synced", "deferred/not_active"]);
+    let (status, retry): (i32, bool) = world
+        .row(&format!(
+            "SELECT http_status, retry_at IS NOT NULL FROM feather.sync_attempts
+             WHERE connection_id = '{}' AND kind = 'reconcile'",
+            ids[0]
+        ))
+        .await;
+    assert_eq!((status, retry), (422, false));
+    assert_eq!(refreshes(&world).len(), 2);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_fails_is_retried_and_one_of_a_deleted_connection_removes_it() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    world.sim.script(ids[0], [Fault::status(503)]);
+    world.sim.delete(ids[1]);
+    let replica = world.start();
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE kind = 'reconcile') = 3")
+        .await;
+    world
+        .until("NOT EXISTS (SELECT FROM feather.sync_jobs WHERE state <> 'dead')")
+        .await;
+    replica.stop().await;
+    let story = world.story(ids[0]).await;
+    assert_eq!(story[..2], ["synced", "retry/upstream"]);
+    assert_eq!(story.last().unwrap(), "synced");
+    assert_eq!(world.story(ids[1]).await, ["synced", "dead/not_found"]);
+    let removed: Vec<(Uuid,)> = world
+        .rows("SELECT id FROM feather.integration_connections WHERE _removed_at IS NOT NULL")
+        .await;
+    assert_eq!(removed, [(ids[1],)]);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes() {
+    let mut world = World::new().await;
+    let ids = ids(2);
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![ids[0]],
+        ..FaultRule::new(Fault::ToolsFailed)
+    }]);
+    world.sync(&ids).await;
+    assert_eq!(
+        world.story(ids[0]).await.last().unwrap(),
+        "dead/tools_failed"
+    );
+    make_old(&world).await;
+    world.sim.set_faults(Vec::new());
+    world
+        .execute("UPDATE feather.integration_connections SET tools_synced_at = now()")
+        .await;
+    world.set("FEATHER_SYNC__RECONCILE__REFRESH_AFTER", "1h");
+    let replica = world.start();
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    let asked = refreshes(&world);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].connection_id, Some(ids[0]));
+    assert_eq!(world.story(ids[0]).await.last().unwrap(), "synced");
+    world.equals_truth(ids[0]).await.unwrap();
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_before_a_refresh_makes_it_a_finalize() {
+    let (world, ids) = synced_a_day_ago(1).await;
+    world.db().pause("default", "somebody@here").await.unwrap();
+    let replica = world.start();
+    world
+        .until("(SELECT phase = 'refresh' FROM feather.sync_jobs)")
+        .await;
+    let seen: (String, String, i64) = world
+        .row(
+            "SELECT state, phase, (SELECT pending FROM feather.sync_counts_now n, feather.sync_health h
+                                   WHERE h.account = 'default' AND n.account = 'default')
+             FROM feather.sync_status",
+        )
+        .await;
+    assert_eq!((seen.0.as_str(), seen.1.as_str()), ("pending", "settle"));
+    world.enqueue(&ids).await;
+    world
+        .until("(SELECT phase = 'finalize' AND priority = 0 FROM feather.sync_jobs)")
+        .await;
+    world.db().resume("default", "somebody@here").await.unwrap();
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    assert_eq!(world.finalizes(ids[0]), 2);
+    assert_eq!(refreshes(&world).len(), 0);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_during_a_refresh_is_not_served_by_it() {
+    let (world, ids) = synced_a_day_ago(1).await;
+    let gate = world.sim.hold();
+    let replica = world.start();
+    world.called(2).await;
+    world.enqueue(&ids).await;
+    let asked: String = world.value("SELECT clock_timestamp()::text").await;
+    drop(gate);
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE kind = 'finalize') = 2")
+        .await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    let refreshed: Vec<(bool,)> = world
+        .rows(&format!(
+            "SELECT last_success_started_at > '{asked}' FROM feather.sync_status"
+        ))
+        .await;
+    assert_eq!(refreshed, [(true,)]);
+    assert_eq!(world.finalizes(ids[0]), 2);
+    assert_eq!(refreshes(&world).len(), 1);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_whose_worker_is_lost_is_made_again() {
+    let (world, ids) = synced_a_day_ago(1).await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs
+                 (connection_id, account, state, phase, priority, run_at, wanted_at, finalize_started_at, attempt, worker,
+                  lease_token, lease_until, started_at)
+             VALUES ('{}', 'default', 'running', 'refresh', 1000, now(), now(), now(), 1, 'lost', gen_random_uuid(),
+                     now() + interval '1 second', now())",
+            ids[0]
+        ))
+        .await;
+    let replica = world.start();
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    let story = world.story(ids[0]).await;
+    assert_eq!(story[..2], ["synced", "crashed/lease_lost"]);
+    let kind: String = world
+        .value("SELECT kind FROM feather.sync_attempts WHERE outcome = 'crashed'")
+        .await;
+    assert_eq!(kind, "reconcile");
+    assert_eq!(refreshes(&world).len(), 1);
+    assert_eq!(world.finalizes(ids[0]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_refreshed_unless_it_is_configured() {
+    let (mut world, ids) = synced_a_day_ago(1).await;
+    world.unset("FEATHER_SYNC__RECONCILE__REFRESH_AFTER");
+    let replica = world.start();
+    world
+        .until("EXISTS (SELECT FROM feather.sync_replicas)")
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    replica.stop().await;
+    assert_eq!(kinds(&world, ids[0]), [Kind::Finalize]);
+    let steps: i64 = world
+        .value("SELECT count(*) FROM feather.sync_refreshes")
+        .await;
+    assert_eq!(steps, 0);
+}

@@ -1,0 +1,75 @@
+//! How much of the budget refreshes take, and what goes before them.
+
+use super::*;
+
+/// All calls that were made since.
+fn since(world: &World, number: u64) -> Vec<Call> {
+    let mut calls = world.sim.calls();
+    calls.retain(|call| call.number > number);
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_replicas_together_keep_to_the_part_of_the_budget_and_use_it() {
+    let (mut world, _) = synced_a_day_ago(60).await;
+    world
+        .set(
+            "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE",
+            "600",
+        )
+        .set("FEATHER_SYNC__RECONCILE__BUDGET_SHARE", "0.2");
+    let before = world.sim.stats().calls;
+    let replicas = [world.start(), world.start(), world.start()];
+    world.called(before + 20).await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    let calls = since(&world, before);
+    let took = calls[calls.len() - 1].at_ms - calls[0].at_ms;
+    // Two a second, one at once, and half a second for what was on its way; each is a refresh and the poll after it.
+    let allowed = took / 500 + 3;
+    assert!(
+        calls.len() as u64 <= allowed + 2,
+        "{} calls in {took} ms",
+        calls.len()
+    );
+    assert!(took < 30_000, "{} calls in {took} ms", calls.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_of_ten_a_minute_still_refreshes_and_serves_a_request_first() {
+    let (mut world, _) = synced_a_day_ago(5).await;
+    world
+        .set("FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE", "10")
+        .set("FEATHER_SYNC__RECONCILE__BUDGET_SHARE", "1");
+    let before = world.sim.stats().calls;
+    let replica = world.start();
+    world.called(before + 1).await;
+    let fresh = Uuid::from_u128(0xffff_ffff_0000_4000_8000_0000_0000_0001);
+    world.enqueue(&[fresh]).await;
+    world.called(before + 2).await;
+    replica.stop().await;
+    let calls = since(&world, before);
+    assert_eq!(calls[0].kind, Kind::Refresh);
+    assert_eq!(calls[1].connection_id, Some(fresh));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_are_put_into_the_queue_than_the_budget_allows_soon() {
+    let (mut world, _) = synced_a_day_ago(60).await;
+    world.set("FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE", "60");
+    world.db().pause("default", "somebody@here").await.unwrap();
+    let replica = world.start();
+    for _ in 0..2 {
+        let now: String = world.value("SELECT clock_timestamp()::text").await;
+        world
+            .until(&format!(
+                "(SELECT due_at > '{now}'::timestamptz + interval '5 seconds' FROM feather.sync_refreshes)"
+            ))
+            .await;
+    }
+    replica.stop().await;
+    let waiting: i64 = world.value("SELECT count(*) FROM feather.sync_jobs").await;
+    // A second's fifth, twice as many as two steps of five seconds have.
+    assert_eq!(waiting, 2);
+}
