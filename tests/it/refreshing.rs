@@ -237,6 +237,33 @@ async fn a_request_that_comes_during_a_refresh_is_not_served_by_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_refuses_every_refresh_leaves_no_dead_jobs() {
+    let (world, ids) = synced_a_day_ago(3).await;
+    world.sim.set_faults(vec![FaultRule {
+        on: On::Refresh,
+        ..FaultRule::new(Fault::status(403))
+    }]);
+    let replica = world.start();
+    world
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE outcome = 'deferred') = 3")
+        .await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    for id in ids {
+        assert_eq!(
+            world.story(id).await,
+            [
+                "synced",
+                "retry/forbidden",
+                "retry/forbidden",
+                "deferred/forbidden"
+            ]
+        );
+    }
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_whose_worker_is_lost_is_made_again() {
     let (world, ids) = synced_a_day_ago(1).await;
     world

@@ -14,6 +14,9 @@ use crate::domain::verdict::Next;
 use crate::domain::verdict::Outcome;
 use crate::domain::verdict::Verdict;
 
+/// So often at most a refresh is tried before it is left to the next one.
+const REFRESH_TRIES: u32 = 3;
+
 /// What another account holds is not overwritten.
 pub(super) fn refuse_answer(
     job: &Job,
@@ -49,28 +52,25 @@ pub(super) fn judge_failure(
         _ => 0,
     };
     let account = word_of(&failure, retry);
-    if is_refused_refresh(job, &failure) {
-        return Verdict {
-            outcome: Outcome::Deferred,
-            class: Some(ErrorClass::NotActive),
-            error: Some(format!("not refreshed: {}", failure.message)),
-            body: failure.body,
-            http_status: failure.http_status,
-            upstream_request_id: failure.upstream_request_id,
-            next: Next::Done,
-            malformed: 0,
-            stored: None,
-            gone: false,
-            account,
-        };
-    }
     let (outcome, next) = match failure.class {
         ErrorClass::Auth | ErrorClass::RateLimited => (Outcome::Deferred, Next::Defer),
         _ => retry_or_bury(job, &failure, job.phase, malformed, retry, dice),
     };
+    // Nobody has asked for a refresh, and the next one comes: it leaves nothing dead, but for what is gone.
+    let is_over = outcome == Outcome::Dead || job.attempt >= REFRESH_TRIES;
+    let (outcome, next) = match failure.class {
+        ErrorClass::Auth | ErrorClass::RateLimited | ErrorClass::NotFound => (outcome, next),
+        _ if job.phase == Phase::Refresh && is_over => (Outcome::Deferred, Next::Done),
+        _ => (outcome, next),
+    };
+    // The API's word for a connection that is not active.
+    let class = match failure.http_status {
+        Some(422) if job.phase == Phase::Refresh => ErrorClass::NotActive,
+        _ => failure.class,
+    };
     Verdict {
         outcome,
-        class: Some(failure.class),
+        class: Some(class),
         error: Some(failure.message),
         body: failure.body,
         http_status: failure.http_status,
@@ -81,14 +81,6 @@ pub(super) fn judge_failure(
         gone: failure.class == ErrorClass::NotFound,
         account,
     }
-}
-
-/// Whether the API says that the connection is not active. No error, where nobody has asked: it is refreshed another
-/// time.
-fn is_refused_refresh(job: &Job, failure: &Failure) -> bool {
-    job.phase == Phase::Refresh
-        && failure.http_status == Some(422)
-        && failure.hint.retryable != Some(true)
 }
 
 /// What a failed call says about its account.

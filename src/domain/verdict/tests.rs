@@ -264,6 +264,26 @@ fn a_refresh_is_followed_like_a_finalize_and_one_that_is_refused_as_inactive_is_
 }
 
 #[test]
+fn a_refresh_that_fails_is_tried_three_times_and_leaves_nothing_dead_but_what_is_gone() {
+    let failed = |attempt, class| {
+        let refresh = Job {
+            attempt,
+            ..job(Phase::Refresh)
+        };
+        let failure = Failure::new(class, "why");
+        let verdict = judge_with(&refresh, Err(failure));
+        (verdict.outcome, verdict.next == Next::Done)
+    };
+    assert_eq!(failed(2, ErrorClass::Upstream), (Outcome::Retry, false));
+    assert_eq!(failed(3, ErrorClass::Upstream), (Outcome::Deferred, true));
+    assert_eq!(failed(3, ErrorClass::Forbidden), (Outcome::Deferred, true));
+    let invalid = failed(1, ErrorClass::InvalidRequest);
+    assert_eq!(invalid, (Outcome::Deferred, true));
+    assert_eq!(failed(1, ErrorClass::NotFound), (Outcome::Dead, false));
+    assert_eq!(failed(9, ErrorClass::Auth), (Outcome::Deferred, false));
+}
+
+#[test]
 fn what_nobody_asked_for_has_its_time_from_the_first_look_on() {
     let behind_fresh_work = Job {
         settle_deadline: Some(time(5)),

@@ -16,8 +16,8 @@ pub(super) async fn nothing_is_lost(
         FROM feather.sync_results r
         WHERE r.ctid >= format('(%s,0)', $1::bigint)::tid AND r.ctid < format('(%s,0)', $2::bigint)::tid
           AND r.last_outcome NOT IN ('synced', 'cancelled')
-          -- Nobody had asked to have that one refreshed.
-          AND (r.last_outcome, r.last_error_class) IS DISTINCT FROM ('deferred', 'not_active')
+          -- Nobody had asked for a refresh, and it was given up until the next one.
+          AND (r.last_outcome = 'deferred' AND r.last_error_class NOT IN ('auth', 'rate_limited')) IS NOT TRUE
           AND (SELECT j.connection_id FROM feather.sync_jobs j WHERE j.connection_id = r.connection_id) IS NULL
         LIMIT $3
         "#,
@@ -131,9 +131,9 @@ pub(super) async fn attempts_are_coherent(
                format('attempt with id %s: %s', a.id, faults.list) AS "detail!"
         FROM feather.sync_attempts a
         CROSS JOIN LATERAL (SELECT concat_ws('; ',
-            -- What was not refreshed because it is not active is not tried again.
+            -- A refresh that failed may be left to the next one.
             CASE WHEN a.outcome IN ('settling', 'retry', 'deferred') AND a.retry_at IS NULL
-                      AND (a.kind, a.outcome, a.error_class) IS DISTINCT FROM ('reconcile', 'deferred', 'not_active')
+                      AND (a.kind, a.outcome) IS DISTINCT FROM ('reconcile', 'deferred')
                    OR a.outcome IN ('synced', 'dead', 'cancelled') AND a.retry_at IS NOT NULL
                  THEN format('%s with next try at %s', a.outcome, COALESCE(a.retry_at::text, 'none')) END,
             CASE WHEN a.outcome IN ('retry', 'dead', 'crashed') AND a.error_class IS NULL
