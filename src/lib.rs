@@ -16,7 +16,8 @@
 //!    transaction. A job whose lease token no longer holds is left out altogether.
 //!
 //! A connection whose tools upstream is still syncing stays in the queue, in [`domain::Phase::Settle`], and goes
-//! through the same steps with a GET. A lease that runs out is ended by the upkeep, in whichever replica looks first.
+//! through the same steps with a GET; one whose tools have become old, in [`domain::Phase::Refresh`], with a POST that asks
+//! upstream to look anew. A lease that runs out is ended by the upkeep, in whichever replica looks first.
 //!
 //! Beside the queue, `backfill` and reconciling ask for all of an account's connections in one call:
 //! [`worker::Inventory`] pulls them out of [`feather::Listing`] one by one, and [`store::Db::apply_listed`] writes them.

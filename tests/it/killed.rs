@@ -5,6 +5,7 @@ mod at_points;
 mod books;
 mod frozen;
 mod panicked;
+mod refreshing;
 mod terminated;
 
 use crate::world::World;

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 mod budget;
 
-const NOTHING_LEFT: &str = "NOT EXISTS (SELECT FROM feather.sync_jobs)";
+pub(crate) const NOTHING_LEFT: &str = "NOT EXISTS (SELECT FROM feather.sync_jobs)";
 
 /// Connections that were synced, a day ago as the tables have it, and whose tools may be an hour old.
-async fn synced_a_day_ago(count: u128) -> (World, Vec<Uuid>) {
+pub(crate) async fn synced_a_day_ago(count: u128) -> (World, Vec<Uuid>) {
     let mut world = World::new().await;
     let ids = ids(count);
     world.sync(&ids).await;
