@@ -2,9 +2,6 @@
 -- program beside this one writes to neither.
 SET LOCAL lock_timeout = '2s';
 
-ALTER TABLE feather.sync_results ADD COLUMN synced_since timestamptz;
-COMMENT ON COLUMN feather.sync_results.synced_since IS 'Since when the connection has been synced without a sync that was given up or cancelled; infinity after one that was, null before the first success.';
-
 CREATE TABLE feather.sync_events (
     id              bigint      GENERATED ALWAYS AS IDENTITY,
     at              timestamptz NOT NULL,
@@ -382,3 +379,7 @@ COMMENT ON FUNCTION feather.keep_partitions(text, interval) IS 'Makes partitions
 
 SELECT feather.keep_partitions('sync_events', '30 days'), feather.keep_partitions('connection_versions', '400 days'),
        feather.keep_partitions('tool_versions', '400 days');
+
+-- Last, because everybody who commits waits for it.
+ALTER TABLE feather.sync_results ADD COLUMN synced_since timestamptz;
+COMMENT ON COLUMN feather.sync_results.synced_since IS 'Since when the connection has been synced without a sync that was given up or cancelled; infinity after one that was, null before the first success.';
