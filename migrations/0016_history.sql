@@ -304,7 +304,8 @@ DECLARE
     ahead      timestamptz := now() + CASE unit WHEN 'day' THEN interval '7 days' WHEN 'week' THEN interval '4 weeks'
                                                 ELSE interval '3 months' END;
     rest       text := relation || '_default';
-    first      timestamptz;
+    -- Not the period's first day: of what was before the first partition nothing is known.
+    first      timestamptz := date_trunc('day', now());
     last       timestamptz;
     stray      timestamptz;
     part       record;
@@ -323,9 +324,6 @@ BEGIN
         RETURN;
     END IF;
 
-    -- The very first one begins today: before it nothing was kept.
-    SELECT date_trunc(CASE WHEN count(*) > 0 THEN unit ELSE 'day' END, now()) INTO first
-    FROM feather.partition_bounds(relation);
     WHILE first < ahead LOOP
         SELECT p.until INTO last FROM feather.partition_bounds(relation) p WHERE p.since <= first AND first < p.until;
         IF NOT FOUND THEN
