@@ -2,9 +2,6 @@
 -- program beside this one writes to neither.
 SET LOCAL lock_timeout = '2s';
 
-ALTER TABLE feather.sync_results ADD COLUMN synced_since timestamptz;
-COMMENT ON COLUMN feather.sync_results.synced_since IS 'Since when the connection has been synced without a sync that was given up or cancelled; infinity after one that was, null before the first success.';
-
 CREATE TABLE feather.sync_events (
     id              bigint      GENERATED ALWAYS AS IDENTITY,
     at              timestamptz NOT NULL,
@@ -307,7 +304,8 @@ DECLARE
     ahead      timestamptz := now() + CASE unit WHEN 'day' THEN interval '7 days' WHEN 'week' THEN interval '4 weeks'
                                                 ELSE interval '3 months' END;
     rest       text := relation || '_default';
-    first      timestamptz;
+    -- Not the period's first day: of what was before the first partition nothing is known.
+    first      timestamptz := date_trunc('day', now());
     last       timestamptz;
     stray      timestamptz;
     part       record;
@@ -326,9 +324,6 @@ BEGIN
         RETURN;
     END IF;
 
-    -- The very first one begins today: before it nothing was kept.
-    SELECT date_trunc(CASE WHEN count(*) > 0 THEN unit ELSE 'day' END, now()) INTO first
-    FROM feather.partition_bounds(relation);
     WHILE first < ahead LOOP
         SELECT p.until INTO last FROM feather.partition_bounds(relation) p WHERE p.since <= first AND first < p.until;
         IF NOT FOUND THEN
@@ -382,3 +377,7 @@ COMMENT ON FUNCTION feather.keep_partitions(text, interval) IS 'Makes partitions
 
 SELECT feather.keep_partitions('sync_events', '30 days'), feather.keep_partitions('connection_versions', '400 days'),
        feather.keep_partitions('tool_versions', '400 days');
+
+-- Last, because everybody who commits waits for it.
+ALTER TABLE feather.sync_results ADD COLUMN synced_since timestamptz;
+COMMENT ON COLUMN feather.sync_results.synced_since IS 'Since when the connection has been synced without a sync that was given up or cancelled; infinity after one that was, null before the first success.';
