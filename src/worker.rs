@@ -276,9 +276,16 @@ impl Worker {
         let refresher = tokio::spawn(self.clone().refresh_until(lifecycle.stop.clone()));
         let actor = tokio::spawn(self.clone().act_until(lifecycle.stop.clone()));
         let has_failed = || {
-            [&committer, &listener, &upkeep, &reconciler, &refresher, &actor]
-                .into_iter()
-                .any(JoinHandle::is_finished)
+            [
+                &committer,
+                &listener,
+                &upkeep,
+                &reconciler,
+                &refresher,
+                &actor,
+            ]
+            .into_iter()
+            .any(JoinHandle::is_finished)
         };
 
         let mut running = Running {

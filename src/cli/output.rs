@@ -9,8 +9,8 @@ use comfy_table::presets;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
-use crate::domain::words::shortened;
 pub(super) use crate::domain::words::count;
+use crate::domain::words::shortened;
 pub(super) use crate::domain::words::time;
 use crate::telemetry;
 

@@ -12,6 +12,7 @@ use feather_sync::store::Db;
 use feather_sync::store::Ended;
 use feather_sync::store::JobFilter;
 use feather_sync::store::JobState;
+use feather_sync::store::Look;
 use feather_sync::store::Portion;
 use feather_sync::store::Turn;
 use std::time::Duration;
@@ -146,7 +147,13 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     let db = world.db();
     let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
     world.enqueue(&[id(5)]).await;
-    db.take_in(10).await.unwrap();
+    db.take_in(&Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    })
+    .await
+    .unwrap();
     assert_eq!(to_the_end(&db, &mut turn).await, 4);
     assert_eq!(states(&world).await, counted(&[("pending", 1)]));
 }

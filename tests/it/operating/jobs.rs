@@ -9,6 +9,7 @@ use feather_sync::store::Count;
 use feather_sync::store::Db;
 use feather_sync::store::JobFilter;
 use feather_sync::store::JobState;
+use feather_sync::store::Look;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -113,7 +114,13 @@ async fn a_row_shows_the_job_and_what_is_known_of_its_connection() {
     world.sync(&synced).await;
     world.enqueue(&synced).await;
     let db = world.db();
-    db.take_in(10).await.unwrap();
+    db.take_in(&Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    })
+    .await
+    .unwrap();
     let page = db.jobs(&of(JobState::Pending), None).await.unwrap();
     let [job] = &page.rows[..] else {
         panic!("{page:?}");
