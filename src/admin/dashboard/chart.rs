@@ -53,15 +53,16 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
     };
     let most = (0..axis.begins.len()).map(sum).fold(0.0, f64::max);
     let top = nice(most);
-    let scale = Scale {
-        low: 0.0,
-        high: top,
-        is_log: false,
-    };
     let mut ticks = vec![(0.0, "0".to_owned()), (top, text::number(whole(top)))];
     if top >= 2.0 && top % 2.0 == 0.0 {
         ticks.push((top / 2.0, text::number(whole(top / 2.0))));
     }
+    let scale = Scale {
+        low: 0.0,
+        high: top,
+        is_log: false,
+        ticks,
+    };
     let words: Vec<_> = series
         .iter()
         .map(|one| format!("{} {}", text::number(whole(one.total())), one.name))
@@ -87,7 +88,7 @@ pub(super) fn bars(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
             .map(|(one, value)| format!(" · {} {}", text::number(whole(value)), one.name))
             .collect()
     };
-    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
+    figure(title, &words, axis, &scale, &plot, tell, legend)
 }
 
 /// Lines of seconds, by decades: a tenth and an hour fit on one chart.
@@ -110,16 +111,17 @@ pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
     let low = least.log10().floor();
     let high = most.log10().ceil().max(low + 1.0);
     let decade = |power: f64| 10_f64.powf(power);
-    let scale = Scale {
-        low: decade(low),
-        high: decade(high),
-        is_log: true,
-    };
     let ticks: Vec<_> = (0..8)
         .map(|n| low + f64::from(n))
         .filter(|power| *power <= high)
         .map(|power| (decade(power), format!("{} s", decade(power))))
         .collect();
+    let scale = Scale {
+        low: decade(low),
+        high: decade(high),
+        is_log: true,
+        ticks,
+    };
     let told = |one: &Series| one.last().map_or_else(|| "–".to_owned(), text::seconds);
     let words: Vec<_> = series
         .iter()
@@ -141,7 +143,7 @@ pub(super) fn lines(title: &str, axis: &Axis<'_>, series: &[Series]) -> Markup {
             .map(|(one, value)| format!(" · {} {}", one.name, text::seconds(value)))
             .collect()
     };
-    figure(title, &words, axis, &scale, &ticks, &plot, tell, legend)
+    figure(title, &words, axis, &scale, &plot, tell, legend)
 }
 
 /// How much of a whole: a bar as wide as a word.
@@ -161,7 +163,6 @@ fn figure<'s>(
     words: &str,
     axis: &Axis<'_>,
     scale: &Scale,
-    ticks: &[(f64, String)],
     plot: &Markup,
     tell: impl Fn(usize) -> String,
     legend: impl Iterator<Item = (&'s Series, String)>,
@@ -176,7 +177,7 @@ fn figure<'s>(
                 }
             }
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(format!("{title}: {words}")) {
-                @for (value, label) in ticks {
+                @for (value, label) in &scale.ticks {
                     @let y = dot(scale.y(*value));
                     line.grid x1=(dot(LEFT)) x2=(dot(WIDTH)) y1=(y) y2=(y) {}
                     text x=(dot(LEFT - 6.0)) y=(y) dy="3.5" text-anchor="end" { (label) }
@@ -267,6 +268,8 @@ struct Scale {
     low: f64,
     high: f64,
     is_log: bool,
+    /// Where a line is drawn, and what stands beside it.
+    ticks: Vec<(f64, String)>,
 }
 
 impl Scale {

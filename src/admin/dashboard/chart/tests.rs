@@ -81,6 +81,7 @@ fn a_line_has_gaps_where_nothing_was_synced() {
         low: 0.1,
         high: 10.0,
         is_log: true,
+        ticks: Vec::new(),
     };
     let path = line(&axis(&begins), &scale, &values);
     assert_eq!(path.matches('M').count(), 2, "{path}");
