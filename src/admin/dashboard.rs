@@ -10,7 +10,7 @@
 //! | `look`, `stream` | from a request to a page, once or again and again |
 //! | `act` | from a form to what is done and said |
 //! | `entrance`, `sessions` | who may come in |
-//! | `layout`, `text`, `state`, `chart`, `assets` | what pages are made of |
+//! | `layout`, `text`, `state`, `chart`, `timeline`, `assets` | what pages are made of |
 //! | `memory` | what is not asked anew for each look |
 //! | all others | one page each, with its actions |
 
@@ -31,14 +31,15 @@ mod sessions;
 mod state;
 mod stream;
 mod text;
+mod timeline;
 mod tools;
 
 use crate::admin::Desk;
 use crate::admin::dashboard::memory::Memory;
 use crate::admin::dashboard::sessions::Sessions;
+use crate::admin::dashboard::timeline::Timelines;
 use crate::assessment::Status;
 use crate::store::LastError;
-use crate::store::Slot;
 use crate::store::StoreError;
 use axum::Router;
 use axum::middleware;
@@ -64,8 +65,7 @@ pub(super) struct Dashboard {
     streams: Arc<Semaphore>,
     said: act::Said,
     status: Memory<Arc<Status>>,
-    hour: Memory<Arc<Vec<Slot>>>,
-    day: Memory<Arc<Vec<Slot>>>,
+    timelines: Timelines,
     errors: Memory<Arc<Vec<LastError>>>,
 }
 
@@ -86,8 +86,7 @@ impl Dashboard {
             streams: Arc::new(Semaphore::new(STREAMS)),
             said: act::Said::default(),
             status: Memory::default(),
-            hour: Memory::default(),
-            day: Memory::default(),
+            timelines: Timelines::default(),
             errors: Memory::default(),
         }
     }

@@ -40,6 +40,9 @@ async fn pages_show_what_the_daemon_has_done() {
     browser.open("/accounts?account=acme").await;
     browser.until_text("serves it").await;
     browser.until_text("forbidden").await;
+    browser
+        .until("document.querySelectorAll('figure.chart').length === 6")
+        .await;
     browser.assert_calm().await;
     scene.end().await;
 }

@@ -90,6 +90,11 @@ impl Scene {
                     AND NOT EXISTS (SELECT FROM feather.sync_jobs WHERE state <> 'dead')",
             )
             .await;
+        // What pages show is counted now and then.
+        scene
+            .world
+            .until("SELECT sum(dead_finalize) > 0 FROM feather.sync_counts")
+            .await;
         scene
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Page, name of the file, height of the screen.
 const PICTURES: [(&str, &str, u32); 2] = [
     ("/", "overview", 860),
-    ("/accounts?account=acme", "account", 520),
+    ("/accounts?account=default", "account", 700),
 ];
 
 /// Longest file: a README is read over slow lines, too.

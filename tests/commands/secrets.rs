@@ -235,6 +235,10 @@ fn no_work_of_the_daemon_shows_a_secret_anywhere() {
             ("/readyz", &knowing),
             ("/healthz", ""),
             ("/nothing", &knowing),
+            ("/", &knowing),
+            ("/accounts", &knowing),
+            ("/audit", &knowing),
+            ("/login", ""),
         ] {
             let answer = get(admin, path, headers);
             assert!(answer.starts_with("HTTP/1.1"), "{path}: {answer}");

@@ -10,6 +10,7 @@ use crate::admin::dashboard::look::Page;
 use crate::admin::dashboard::look::Trouble;
 use crate::admin::dashboard::state;
 use crate::admin::dashboard::text;
+use crate::admin::dashboard::timeline;
 use crate::assessment::AccountUse;
 use crate::assessment::Status;
 use crate::store::LastError;
@@ -51,6 +52,10 @@ async fn make(desk: Desk, filter: Filter) -> Result<Page, Trouble> {
     if let (Some(account), true) = (&filter.account, names.is_empty()) {
         return Err(Trouble::Missing(format!("There is no account {account}.")));
     }
+    let charts = match &filter.account {
+        Some(account) => Some(timeline::charts(&desk, Some(account)).await?),
+        None => None,
+    };
     let back = match &filter.account {
         Some(account) => state::account_path(account),
         None => "/accounts".to_owned(),
@@ -66,6 +71,7 @@ async fn make(desk: Desk, filter: Filter) -> Result<Page, Trouble> {
                 @if filter.account.is_some() { small { a href="/accounts" { "show all" } } }
             }
             @for name in names { (card(name, &status, &errors, &back)) }
+            @if let Some(charts) = charts { (charts) }
         },
     })
 }
@@ -100,7 +106,7 @@ fn card(name: &str, status: &Status, errors: &[LastError], back: &str) -> Markup
     html! {
         section.card id={ "account-" (name) } {
             header {
-                h2 { (name) }
+                h2 { a href=(state::account_path(name)) { (name) } }
                 (state::badge(reason.or(own_reason(account)), account))
                 (actions(name, account, back))
             }
@@ -159,7 +165,7 @@ fn actions(name: &str, account: Option<&AccountUse>, back: &str) -> Markup {
     html! {
         @if is_paused {
             (layout::button("/do/resume", "Resume", back, &fields))
-        } @else {
+        } @else if account.is_some() {
             @if is_held { (layout::button("/do/resume", "Try now", back, &fields)) }
             (layout::careful(
                 &format!("pause-{name}"),

@@ -2,37 +2,25 @@
 
 use crate::admin::Desk;
 use crate::admin::dashboard::Tab;
-use crate::admin::dashboard::chart;
-use crate::admin::dashboard::chart::Axis;
-use crate::admin::dashboard::chart::Series;
 use crate::admin::dashboard::layout;
 use crate::admin::dashboard::look::Look;
 use crate::admin::dashboard::look::Page;
 use crate::admin::dashboard::look::Trouble;
 use crate::admin::dashboard::state;
 use crate::admin::dashboard::text;
+use crate::admin::dashboard::timeline;
 use crate::assessment;
 use crate::assessment::AccountUse;
 use crate::assessment::Status;
 use crate::store::HealthRow;
 use crate::store::OldestDue;
 use crate::store::ReplicaRow;
-use crate::store::Slot;
-use crate::store::Span;
 use axum::response::Response;
 use maud::Markup;
 use maud::html;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-/// How long charts hold: minutes go by slowly, and the day's take longest.
-const HOUR_HOLDS: Duration = Duration::from_secs(5);
-const DAY_HOLDS: Duration = Duration::from_secs(60);
 /// Signs of life come about this often, in seconds.
 const FRESH: f64 = 20.0;
-/// Error classes that have a colour of their own, the most frequent first; all others share one.
-const COLOURS: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
 pub(in crate::admin) async fn page(look: Look) -> Response {
     look.show(Tab::Overview, make).await
@@ -40,38 +28,21 @@ pub(in crate::admin) async fn page(look: Look) -> Response {
 
 async fn make(desk: Desk) -> Result<Page, Trouble> {
     let status = desk.status().await?;
-    let db = &desk.admin.db;
-    let (hour, day) = (&desk.dashboard.hour, &desk.dashboard.day);
-    let hour = hour
-        .get(HOUR_HOLDS, async {
-            db.timeline(None, Span::HOUR).await.map(Arc::new)
-        })
-        .await?;
-    let day = day
-        .get(DAY_HOLDS, async {
-            db.timeline(None, Span::DAY).await.map(Arc::new)
-        })
-        .await?;
+    let charts = timeline::charts(&desk, None).await?;
     Ok(Page {
         title: "Overview".to_owned(),
-        main: main(&status, &hour, &day),
+        main: main(&status, &charts),
     })
 }
 
-fn main(status: &Status, hour: &[Slot], day: &[Slot]) -> Markup {
-    let classes = classes(hour, day);
+fn main(status: &Status, charts: &Markup) -> Markup {
     html! {
         (verdict(status))
         section {
             h2 { "Queue" (as_of(&status.health)) }
             (queue(status))
         }
-        section.charts {
-            h2 { "Last hour" small { "by the minute" } }
-            div { (charts(hour, Span::HOUR, &classes)) }
-            h2 { "Last day" small { "by the quarter of an hour" } }
-            div { (charts(day, Span::DAY, &classes)) }
-        }
+        (charts)
         section {
             h2 { "Daemons" }
             (replicas(&status.replicas))
@@ -151,66 +122,6 @@ fn queue_row(row: &HealthRow, account: Option<&AccountUse>, oldest: Option<&Olde
 /// A number in a table, where none is of interest unless it is more than zero.
 fn number(number: i64) -> Markup {
     html! { span.zero[number == 0] { (text::number(number)) } }
-}
-
-/// The classes of the failures with their colours, the most frequent first.
-fn classes(hour: &[Slot], day: &[Slot]) -> Vec<String> {
-    let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
-    for (class, failures) in hour.iter().chain(day).flat_map(|slot| &slot.by_class) {
-        *totals.entry(class).or_default() += failures;
-    }
-    let mut classes: Vec<_> = totals.into_iter().collect();
-    classes.sort_by_key(|(_, failures)| -failures);
-    classes
-        .into_iter()
-        .map(|(class, _)| class.to_owned())
-        .collect()
-}
-
-fn charts(slots: &[Slot], span: Span, classes: &[String]) -> Markup {
-    let begins: Vec<_> = slots.iter().map(|slot| slot.begins).collect();
-    let axis = Axis {
-        begins: &begins,
-        step: span.step(),
-    };
-    let series = |name: &str, colour, value: &dyn Fn(&Slot) -> Option<f64>| Series {
-        name: name.to_owned(),
-        colour,
-        values: slots.iter().map(value).collect(),
-    };
-    let ended = [
-        series("synced", "good", &|slot| Some(count(slot.synced))),
-        series("failed", "bad", &|slot| Some(count(slot.failed))),
-    ];
-    let failures = |slot: &Slot, class: &str| slot.by_class.get(class).copied().unwrap_or_default();
-    let mut errors: Vec<_> = classes
-        .iter()
-        .zip(COLOURS)
-        .map(|(class, colour)| series(class, colour, &|slot| Some(count(failures(slot, class)))))
-        .collect();
-    if classes.len() > COLOURS.len() {
-        let others = &classes[COLOURS.len()..];
-        errors.push(series("other", "c0", &|slot| {
-            Some(count(
-                others.iter().map(|class| failures(slot, class)).sum(),
-            ))
-        }));
-    }
-    errors.retain(|one| one.values.iter().flatten().any(|value| *value > 0.0));
-    let times = [
-        series("95 %", "c2", &|slot| slot.p95),
-        series("median", "good", &|slot| slot.p50),
-    ];
-    html! {
-        (chart::bars("Attempts", &axis, &ended))
-        (chart::bars("Errors", &axis, &errors))
-        (chart::lines("Time to sync", &axis, &times))
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for a picture")]
-fn count(number: i64) -> f64 {
-    number as f64
 }
 
 fn replicas(replicas: &[ReplicaRow]) -> Markup {
