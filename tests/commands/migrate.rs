@@ -125,7 +125,7 @@ fn an_index_that_is_missing_or_was_left_half_built_is_built_by_the_next_migrate(
     let db = Database::migrated();
     let layout = "SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), i.indisvalid, obj_description(i.indexrelid)
                   FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-                  WHERE t.relnamespace = 'feather'::regnamespace ORDER BY 1";
+                  WHERE t.relnamespace = 'feather'::regnamespace ORDER BY i.indexrelid::regclass::text";
     let whole = db.rows(layout);
     db.run("DROP INDEX feather.sync_jobs_deaths");
     db.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'feather.integration_connection_tools_changed'::regclass");

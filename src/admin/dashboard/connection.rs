@@ -251,7 +251,7 @@ fn attempt_row(attempt: &AttemptRow) -> Markup {
             td {
                 @if let Some(class) = &attempt.error_class { code { (class) } " " }
                 @if let Some(error) = &attempt.error { (text::long(error)) }
-                @if let Some(request) = &attempt.upstream_request_id { br; small { "x-request-id " code { (request) } } }
+                @if let Some(request) = &attempt.upstream_request_id { div { small { "x-request-id " code { (request) } } } }
             }
             td { small { (attempt.worker) } }
         }

@@ -20,8 +20,9 @@
   };
 
   // Makes one element like another, without touching what the reader has opened, ticked, typed, marked or scrolled.
-  const same = (a, b) =>
-    a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+  // Not a.id: of a form that is its field of that name.
+  const id = (node) => (node.getAttribute ? node.getAttribute("id") : null);
+  const same = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && id(a) === id(b);
   const liken = (old, fresh) => {
     if (old.nodeType !== Node.ELEMENT_NODE) {
       if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
