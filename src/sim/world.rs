@@ -204,8 +204,12 @@ impl Content {
         self.seen = true;
     }
 
+    /// As its document says, edited or not.
     pub(super) fn is_active(&self) -> bool {
-        self.active
+        let edited = self.overrides.as_ref().and_then(|all| all.get("status"));
+        edited.map_or(self.active, |status| {
+            status.as_deref() == Some("\"active\"")
+        })
     }
 
     /// What finalize does: activates the connection and starts a tool sync.

@@ -151,6 +151,8 @@ async fn pending_connections_wait_for_their_first_finalize() {
     assert_eq!(call(&sim, "POST", &refresh, "").await.unwrap().status, 422);
     assert_eq!(finalize(&sim, pending[0]).await["status"], "active");
     assert_eq!(call(&sim, "POST", &refresh, "").await.unwrap().status, 202);
+    sim.edit(pending[0], |one| one["status"] = "expired".into());
+    assert_eq!(call(&sim, "POST", &refresh, "").await.unwrap().status, 422);
 }
 
 #[tokio::test]
