@@ -374,6 +374,8 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION feather.keep_partitions(text, interval) IS 'Makes partitions of sync_events, connection_versions or tool_versions some periods ahead, and drops one that is past its time. unfinished: something was in the way or is left.';
+-- Whoever may run it is said in the grants; without the roles it is the owner alone.
+REVOKE EXECUTE ON FUNCTION feather.keep_partitions(text, interval) FROM PUBLIC;
 
 SELECT feather.keep_partitions('sync_events', '30 days'), feather.keep_partitions('connection_versions', '400 days'),
        feather.keep_partitions('tool_versions', '400 days');

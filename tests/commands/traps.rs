@@ -49,12 +49,43 @@ fn our_functions_step_into_no_trap_that_stands_first_in_the_callers_search_path(
     assert_eq!(db.rows("SELECT what FROM traps.caught"), [[""; 0]; 0]);
     let unpinned = db.rows(
         "SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'feather'::regnamespace
+           -- A body that is no text was bound to what it names when it was made; an aggregate has none.
+           AND prosqlbody IS NULL AND prokind <> 'a'
            AND NOT 'search_path=pg_catalog, pg_temp' = ANY (COALESCE(proconfig, '{}'))",
     );
     assert!(unpinned.is_empty(), "{unpinned:?}");
-    let definers =
-        "SELECT count(*) FROM pg_proc WHERE pronamespace = 'feather'::regnamespace AND prosecdef";
-    assert_eq!(db.value(definers), "0");
+    let definers = "SELECT string_agg(proname, ' ') FROM pg_proc WHERE pronamespace = 'feather'::regnamespace AND prosecdef";
+    assert_eq!(db.value(definers), "keep_partitions");
+}
+
+#[test]
+fn what_runs_as_the_owner_steps_into_no_trap_of_a_worker_and_does_what_it_is_for_alone() {
+    let db = Database::migrated();
+    db.run(TRAPS);
+    let user = db.user(Some("feather_worker"));
+    let keep = |what: &str| {
+        db.as_user(
+            &user,
+            &format!(
+                "SET search_path = traps, pg_temp, pg_catalog;
+                 CREATE TEMP TABLE pg_inherits (inhrelid oid, inhparent oid);
+                 CREATE TEMP TABLE sync_events_default (at timestamptz);
+                 SELECT made FROM feather.keep_partitions({what})"
+            ),
+        )
+    };
+    // Months instead of days: there is something to make.
+    assert_ne!(keep("'sync_events', '500 days'").unwrap(), [["0"]]);
+    assert_eq!(db.rows("SELECT what FROM traps.caught"), [[""; 0]; 0]);
+    for other in [
+        "'sync_jobs', '0'",
+        "'sync_attempts', '0'",
+        "'sync_events; DROP TABLE feather.sync_jobs', '0'",
+        "NULL, '0'",
+    ] {
+        let refused = keep(other).unwrap_err();
+        assert!(refused.contains("not kept in partitions"), "{refused}");
+    }
 }
 
 #[test]
