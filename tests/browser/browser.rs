@@ -4,6 +4,9 @@ use serde_json::Value;
 use serde_json::json;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -227,10 +230,28 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser goes with its driver, which ends it when asked to end itself.
-        let pid = self.driver.id().to_string();
-        let _ = Command::new("kill").arg(&pid).status();
+        // The driver ends its browser when the session is ended, and leaves it behind when it is killed.
+        let _ = self.end_session();
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
+    }
+}
+
+impl Browser {
+    fn end_session(&self) -> std::io::Result<()> {
+        let (host, path) = self
+            .session
+            .trim_start_matches("http://")
+            .split_once('/')
+            .unwrap_or_default();
+        let mut driver = TcpStream::connect(host)?;
+        driver.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            driver,
+            "DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )?;
+        // It answers once the browser is gone, and keeps the connection.
+        driver.read(&mut [0; 64]).map(|_| ())
     }
 }
 
