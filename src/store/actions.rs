@@ -211,6 +211,15 @@ impl Db {
     ) -> Result<Option<Turn>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
+            // Most of the time there is none, and to find that takes one question.
+            let is_any = sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM feather.sync_actions WHERE finished_at IS NULL) AS "any!""#
+            )
+            .fetch_one(&mut *session)
+            .await?;
+            if !is_any {
+                return Ok(None);
+            }
             let mut tx = session.begin().await?;
             let open = sqlx::query!(
                 "SELECT id, action, filter, requested_by, requested_at FROM feather.sync_actions
