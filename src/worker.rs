@@ -266,27 +266,19 @@ impl Worker {
     /// When a part of it failed, which nothing here expects: the process had better start anew.
     pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) -> Result<(), JoinError> {
         let (ended, results) = mpsc::channel(self.slots.results());
-        let committer = tokio::spawn(
-            self.clone()
-                .commit_until_closed(results, lifecycle.abort.clone()),
-        );
-        let listener = tokio::spawn(self.clone().listen_until(lifecycle.stop.clone()));
-        let upkeep = tokio::spawn(self.clone().keep_up_until(lifecycle.stop.clone()));
-        let reconciler = tokio::spawn(self.clone().reconcile_until(lifecycle.stop.clone()));
-        let refresher = tokio::spawn(self.clone().refresh_until(lifecycle.stop.clone()));
-        let actor = tokio::spawn(self.clone().act_until(lifecycle.stop.clone()));
-        let has_failed = || {
-            [
-                &committer,
-                &listener,
-                &upkeep,
-                &reconciler,
-                &refresher,
-                &actor,
-            ]
-            .into_iter()
-            .any(JoinHandle::is_finished)
-        };
+        let stop = || lifecycle.stop.clone();
+        let parts = [
+            tokio::spawn(
+                self.clone()
+                    .commit_until_closed(results, lifecycle.abort.clone()),
+            ),
+            tokio::spawn(self.clone().listen_until(stop())),
+            tokio::spawn(self.clone().keep_up_until(stop())),
+            tokio::spawn(self.clone().reconcile_until(stop())),
+            tokio::spawn(self.clone().refresh_until(stop())),
+            tokio::spawn(self.clone().act_until(stop())),
+        ];
+        let has_failed = || parts.iter().any(JoinHandle::is_finished);
 
         let mut running = Running {
             tasks: TaskTracker::new(),
@@ -321,14 +313,11 @@ impl Worker {
             .await;
         drop(running);
         // The committer ends when the last sender is gone.
-        let (committed, listened, kept_up, reconciled, refreshed, acted) =
-            tokio::join!(committer, listener, upkeep, reconciler, refresher, actor);
-        committed
-            .and(listened)
-            .and(kept_up)
-            .and(reconciled)
-            .and(refreshed)
-            .and(acted)
+        let mut ended = Ok(());
+        for part in parts {
+            ended = ended.and(part.await);
+        }
+        ended
     }
 
     async fn wait(&self, again: Again, quiet: bool, running: &Running) {
