@@ -21,7 +21,7 @@ fn everything_in_the_schema_carries_a_comment() {
          WHERE p.pronamespace = 'feather'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL
          UNION ALL
          SELECT 'role', r.rolname, '' FROM pg_roles r
-         WHERE r.rolname LIKE 'feather\\_%' AND shobj_description(r.oid, 'pg_authid') IS NULL
+         WHERE r.rolname IN ('feather_worker', 'feather_enqueuer', 'feather_reporter') AND shobj_description(r.oid, 'pg_authid') IS NULL
          UNION ALL
          SELECT 'schema', 'feather', '' WHERE obj_description('feather'::regnamespace, 'pg_namespace') IS NULL
          ORDER BY 1, 2, 3",
