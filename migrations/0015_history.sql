@@ -284,7 +284,8 @@ BEGIN ATOMIC
                           WHERE v.connection_id = n.connection_id AND v.id = n.id AND v.valid_to > moment)
     ) AS t
     JOIN feather.connections_as_of(moment) c ON c.id = t.connection_id
-    WHERE t._first_seen_at <= moment AND t._removed_at IS NULL;
+    WHERE t._first_seen_at <= moment AND t._removed_at IS NULL
+      AND moment >= (SELECT pg_catalog.min(p.since) FROM feather.partition_bounds('tool_versions') p);
 END;
 COMMENT ON FUNCTION feather.tools_as_of(timestamptz) IS 'What the view tools had at that time; nothing for a time before history is kept. Without _hash; columns that move without making a version are as in tool_history.';
 
@@ -304,7 +305,6 @@ DECLARE
     ahead      timestamptz := now() + CASE unit WHEN 'day' THEN interval '7 days' WHEN 'week' THEN interval '4 weeks'
                                                 ELSE interval '3 months' END;
     rest       text := relation || '_default';
-    -- Not the period's first day: of what was before the first partition nothing is known.
     first      timestamptz := date_trunc('day', now());
     last       timestamptz;
     stray      timestamptz;
@@ -315,6 +315,9 @@ BEGIN
     dropped := 0;
     deleted := 0;
     unfinished := false;
+    IF keep < interval '0' THEN
+        RAISE EXCEPTION 'rows cannot be kept for %', keep USING ERRCODE = '22023';
+    END IF;
     IF key_column IS NULL THEN
         RAISE EXCEPTION 'feather.% is not kept in partitions', relation USING ERRCODE = '22023';
     END IF;
@@ -324,6 +327,10 @@ BEGIN
         RETURN;
     END IF;
 
+    -- The very first one begins now: of what was before nothing is known.
+    IF NOT EXISTS (SELECT FROM feather.partition_bounds(relation)) THEN
+        first := now();
+    END IF;
     WHILE first < ahead LOOP
         SELECT p.until INTO last FROM feather.partition_bounds(relation) p WHERE p.since <= first AND first < p.until;
         IF NOT FOUND THEN
@@ -336,7 +343,8 @@ BEGIN
             IF first < last THEN
                 name := relation || to_char(first, '_YYYYMMDD');
                 BEGIN
-                    -- Made apart and attached: this way nobody who reads or writes has to wait, unless rows lie in the rest.
+                    -- Made apart and attached: this way nobody who writes has to wait. Whoever reads the rest is waited for,
+                    -- a tenth of a second at a time.
                     EXECUTE format('CREATE TABLE feather.%I (LIKE feather.%I INCLUDING ALL EXCLUDING IDENTITY)', name, relation);
                     EXECUTE format('COMMENT ON TABLE feather.%I IS %L', name,
                                    format('Part of %s: from %s to %s.', relation, first, last));
@@ -368,7 +376,8 @@ BEGIN
             EXECUTE format('LOCK TABLE ONLY feather.%I IN ACCESS EXCLUSIVE MODE', relation);
             EXECUTE format('DROP TABLE feather.%I', part.name);
             dropped := 1;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected OR dependent_objects_still_exist THEN
+            -- Somebody reads, or has made a view of it.
             unfinished := true;
         END;
     END LOOP;

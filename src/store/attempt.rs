@@ -136,7 +136,10 @@ pub(super) async fn record(
             SELECT connection_id, account, GREATEST(started_at, finished_at), outcome,
                    CASE WHEN outcome = 'synced' THEN GREATEST(now(), finalize_started_at) END,
                    CASE WHEN outcome = 'synced' THEN finalize_started_at END, error_class, error,
-                   CASE WHEN outcome = 'synced' THEN now() WHEN outcome IN ('dead', 'cancelled') THEN timestamptz 'infinity' END
+                   CASE WHEN outcome = 'synced' THEN now()
+                        -- A crash that is not tried again is the end of its job.
+                        WHEN outcome IN ('dead', 'cancelled') OR outcome = 'crashed' AND retry_at IS NULL
+                        THEN timestamptz 'infinity' END
             FROM new
             ORDER BY connection_id
             ON CONFLICT (connection_id) DO UPDATE

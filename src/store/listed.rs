@@ -168,6 +168,7 @@ async fn apply(
         })
         .collect();
     let mut made = Changes::default();
+    let answered: Vec<_> = writes.iter().map(|write| write.snapshot.id).collect();
     if !writes.is_empty() {
         let written = snapshot::write_connections(conn, &writes, recording.history).await?;
         if written.overtaken || written.known.iter().any(|id| !stored.contains_key(id)) {
@@ -189,9 +190,10 @@ async fn apply(
     queue::follow(conn, list, &leads_to(FollowUp::Follow)).await?;
     if !list.rehearse {
         let account = list.account.as_str();
-        let events: Vec<_> = writes
+        // Of what was not applied too: an older answer says that a removed connection is back.
+        let events: Vec<_> = answered
             .iter()
-            .filter_map(|write| made.of_written(account, write.snapshot.id))
+            .filter_map(|id| made.of_written(account, *id))
             .collect();
         event::write(conn, &events, recording.notify).await?;
     }
@@ -205,7 +207,8 @@ async fn apply(
                 Treatment::Leave(Reason::OtherAccount) => left(Change::OtherAccount),
                 Treatment::Leave(Reason::NotMissing) => left(Change::NotMissing),
                 Treatment::Store { .. } if made.written.stale.contains(&snapshot.id) => {
-                    left(Change::Newer)
+                    let back = made.written.back.contains(&snapshot.id);
+                    left(if back { Change::Revived } else { Change::Newer })
                 }
                 Treatment::Store { next, .. } => {
                     let change = match stored.get(&snapshot.id) {

@@ -26,6 +26,12 @@ impl Inbox {
             .filter(|_| self.until.is_some_and(|until| until > now))
     }
 
+    /// When the next look is at everything.
+    pub(super) fn everything_in(&self, now: Instant) -> Duration {
+        self.until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     /// What a look has found that ended `now`. While somebody's snapshot is open, looking at everything costs as much as
     /// there is dead in the indexes, so it is done for a tenth of the time; at once, where something was left behind.
     pub(super) fn note(&mut self, look: &Look<'_>, taken: &TakenIn, now: Instant, took: Duration) {
@@ -73,6 +79,7 @@ mod tests {
         assert_eq!(inbox.goes_on(start), None);
         inbox.note(&look(None), &found(8), start, TOOK);
         assert_eq!(inbox.goes_on(start + TOOK * 9), Some(8));
+        assert_eq!(inbox.everything_in(start + TOOK * 9), TOOK);
         inbox.note(&look(Some(8)), &found(12), start + TOOK, TOOK);
         inbox.note(&look(Some(12)), &TakenIn::default(), start + TOOK, TOOK);
         assert_eq!(inbox.goes_on(start + TOOK * 9), Some(12));

@@ -168,6 +168,9 @@ impl Worker {
                     tick.again = Again::After(rest);
                 } else if taken.requests >= u64::from(TAKE_IN) || !gathering.is_zero() {
                     tick.again = Again::After(rest);
+                } else if look.from.is_some() {
+                    // What was committed late lies before, and is waited for by nobody else.
+                    tick.again = Again::After(rest.max(running.inbox.everything_in(looked)));
                 } else {
                     running.inbox_quiet_until =
                         Some(looked + self.settings.poll_interval.mul_f64(QUIET));

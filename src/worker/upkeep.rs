@@ -120,7 +120,7 @@ impl Worker {
 
     /// Makes partitions ahead and drops those whose time is over.
     async fn keep_partitions(&self) -> Result<(), StoreError> {
-        let mut left = false;
+        let (mut left, mut failed) = (false, None);
         for table in Partitioned::ALL {
             self.give_sign(WHAT, Duration::ZERO);
             let keep = match table {
@@ -129,7 +129,15 @@ impl Worker {
                     self.settings.keep_history
                 }
             };
-            let kept = self.db.keep_partitions(table, keep).await?;
+            // What is wrong with one table keeps the others from nothing.
+            let kept = match self.db.keep_partitions(table, keep).await {
+                Ok(kept) => kept,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    left = true;
+                    continue;
+                }
+            };
             left |= kept.unfinished;
             if kept.made > 0 || kept.dropped > 0 {
                 let name = table.as_str();
@@ -144,7 +152,7 @@ impl Worker {
             }
         }
         self.partitions_left.store(left, Ordering::Relaxed);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// What a look into the inbox found: whether any lease has run out. If so, the upkeep comes round, though not faster

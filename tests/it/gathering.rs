@@ -42,6 +42,37 @@ async fn a_request_for_a_connection_that_is_worked_on_is_served_as_soon_as_that_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_committed_behind_later_ones_is_found_without_a_poll() {
+    let world = world_that_hardly_polls().await;
+    let replica = world.start();
+    world.until(LISTENING).await;
+    for _ in 0..10 {
+        let [late, prompt] = [ids(1), ids(1)];
+        let mut open = world.pool.begin().await.unwrap();
+        sqlx::query("SELECT feather.enqueue_many($1)")
+            .bind(&late)
+            .execute(&mut *open)
+            .await
+            .unwrap();
+        world.enqueue(&prompt).await;
+        let taken_in = format!(
+            "SELECT NOT EXISTS (SELECT FROM feather.sync_requests WHERE connection_id = '{}')",
+            prompt[0]
+        );
+        world.until(&taken_in).await;
+        open.commit().await.unwrap();
+        let synced = format!(
+            "SELECT count(*) = 2 FROM feather.connections WHERE id IN ('{}', '{}')",
+            late[0], prompt[0]
+        );
+        world.until(&synced).await;
+    }
+    no_poll_was_waited_for(&world).await;
+    replica.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slots_that_become_free_are_filled_without_a_poll() {
     let mut world = world_that_hardly_polls().await;
     world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "3");

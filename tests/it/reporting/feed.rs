@@ -152,6 +152,10 @@ async fn crashed_to_death_and_cancelled_are_told_and_forget_takes_everything_alo
     db.expire(1, 10).await.unwrap();
     let lines = told(&world, ids[0]).await;
     assert_eq!(lines[1..], ["connection_dead lease_lost"]);
+    // Nothing has changed, but that it is well again.
+    world.sync(&ids[..1]).await;
+    let lines = told(&world, ids[0]).await;
+    assert_eq!(lines[2].split(' ').next(), Some("connection_synced"));
 
     world.enqueue(&ids[1..2]).await;
     db.cancel(&ids[1..2], "somebody").await.unwrap();
@@ -160,7 +164,7 @@ async fn crashed_to_death_and_cancelled_are_told_and_forget_takes_everything_alo
     let kept = "SELECT (SELECT count(*) FROM feather.sync_events), (SELECT count(*) FROM feather.connection_history),
                        (SELECT count(*) FROM feather.tool_history)";
     let before: (i64, i64, i64) = world.row(kept).await;
-    assert!(before.0 == 6 && before.1 == 4 && before.2 > 3, "{before:?}");
+    assert!(before.0 == 7 && before.1 == 4 && before.2 > 3, "{before:?}");
     db.forget(&ids, "somebody").await.unwrap();
     let left: (i64, i64, i64) = world.row(kept).await;
     assert_eq!(left, (0, 0, 0));

@@ -195,3 +195,52 @@ async fn only_the_tables_that_are_kept_in_partitions_are_touched() {
         .unwrap_err();
     assert!(refused.to_string().contains("not kept in partitions"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_an_old_partition_keeps_it_and_nothing_else() {
+    let world = World::new().await;
+    world
+        .execute(
+            "CREATE TABLE feather.sync_events_20200101 PARTITION OF feather.sync_events
+                 FOR VALUES FROM ('2020-01-01') TO ('2020-01-02');
+             CREATE VIEW public.theirs AS SELECT * FROM feather.sync_events_20200101",
+        )
+        .await;
+    let last: String = world
+        .value(
+            "SELECT name FROM feather.partition_bounds('sync_events') ORDER BY until DESC LIMIT 1",
+        )
+        .await;
+    world.execute(&format!("DROP TABLE feather.{last}")).await;
+    let kept = keep(&world.db()).await;
+    let expected = Kept {
+        made: 1,
+        unfinished: true,
+        ..Kept::default()
+    };
+    assert_eq!(kept, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_time_before_history_began_nothing_is_told() {
+    let world = World::new().await;
+    world.sync(&ids(1)).await;
+    let told = |moment: &str| format!("SELECT count(*) FROM feather.connections_as_of({moment})");
+    let began = "(SELECT min(since) FROM feather.partition_bounds('connection_versions'))";
+    world
+        .execute(
+            "UPDATE feather.integration_connections SET _first_seen_at = now() - interval '1 hour'",
+        )
+        .await;
+    let before: i64 = world
+        .value(&told(&format!("{began} - interval '1 microsecond'")))
+        .await;
+    let since: i64 = world.value(&told(began)).await;
+    assert_eq!((before, since), (0, 1));
+    let tools: i64 = world
+        .value(&format!(
+            "SELECT count(*) FROM feather.tools_as_of({began} - interval '1 microsecond')"
+        ))
+        .await;
+    assert_eq!(tools, 0);
+}
