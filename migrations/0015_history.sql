@@ -305,6 +305,7 @@ DECLARE
     ahead      timestamptz := now() + CASE unit WHEN 'day' THEN interval '7 days' WHEN 'week' THEN interval '4 weeks'
                                                 ELSE interval '3 months' END;
     rest       text := relation || '_default';
+    -- Not the period's first day: of what was before the first partition nothing is known.
     first      timestamptz := date_trunc('day', now());
     last       timestamptz;
     stray      timestamptz;
@@ -327,10 +328,6 @@ BEGIN
         RETURN;
     END IF;
 
-    -- The very first one begins now: of what was before nothing is known.
-    IF NOT EXISTS (SELECT FROM feather.partition_bounds(relation)) THEN
-        first := now();
-    END IF;
     WHILE first < ahead LOOP
         SELECT p.until INTO last FROM feather.partition_bounds(relation) p WHERE p.since <= first AND first < p.until;
         IF NOT FOUND THEN

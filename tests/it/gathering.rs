@@ -49,6 +49,11 @@ async fn a_request_that_is_committed_behind_later_ones_is_found_without_a_poll()
     for _ in 0..10 {
         let [late, prompt] = [ids(1), ids(1)];
         let mut open = world.pool.begin().await.unwrap();
+        // It wakes the daemon when it commits, and keeps nobody else from that.
+        sqlx::raw_sql("SET LOCAL feather.wake_up = off; SELECT pg_notify('feather_sync', '')")
+            .execute(&mut *open)
+            .await
+            .unwrap();
         sqlx::query("SELECT feather.enqueue_many($1)")
             .bind(&late)
             .execute(&mut *open)

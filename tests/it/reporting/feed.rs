@@ -153,7 +153,12 @@ async fn crashed_to_death_and_cancelled_are_told_and_forget_takes_everything_alo
     let lines = told(&world, ids[0]).await;
     assert_eq!(lines[1..], ["connection_dead lease_lost"]);
     // Nothing has changed, but that it is well again.
-    world.sync(&ids[..1]).await;
+    world.enqueue(&ids[..1]).await;
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 3 FROM feather.sync_status WHERE last_outcome = 'synced'")
+        .await;
+    replica.stop().await;
     let lines = told(&world, ids[0]).await;
     assert_eq!(lines[2].split(' ').next(), Some("connection_synced"));
 

@@ -229,7 +229,7 @@ async fn of_the_time_before_history_began_nothing_is_told() {
     let began = "(SELECT min(since) FROM feather.partition_bounds('connection_versions'))";
     world
         .execute(
-            "UPDATE feather.integration_connections SET _first_seen_at = now() - interval '1 hour'",
+            "UPDATE feather.integration_connections SET _first_seen_at = now() - interval '2 days'",
         )
         .await;
     let before: i64 = world
