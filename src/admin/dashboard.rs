@@ -62,6 +62,8 @@ const STATUS_HOLDS: Duration = Duration::from_millis(1_500);
 pub(super) struct Dashboard {
     sessions: Sessions,
     looks: Arc<Semaphore>,
+    /// One: what is done may have to wait for its locks, with a session in hand.
+    acts: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     said: act::Said,
     status: Memory<Arc<Status>>,
@@ -83,6 +85,7 @@ impl Dashboard {
         Self {
             sessions: Sessions::new(port),
             looks: Arc::new(Semaphore::new(LOOKS)),
+            acts: Arc::new(Semaphore::new(1)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             said: act::Said::default(),
             status: Memory::default(),

@@ -117,7 +117,7 @@ fn signed(count: u64) -> i64 {
 
 /// Begins an action on all that a filter matches.
 pub(in crate::admin) async fn begin(act: Act) -> Response {
-    match request(&act).await {
+    match act.in_turn(request(&act)).await {
         Ok(id) => act::go(&path(id)),
         Err(trouble) => act.done(Err(trouble)).await,
     }
@@ -150,7 +150,7 @@ pub(in crate::admin) async fn stop(act: Act) -> Response {
             false => "It was over already, or is being stopped.".to_owned(),
         })
     };
-    let done = done.await;
+    let done = act.in_turn(done).await;
     act.done(done).await
 }
 

@@ -173,7 +173,7 @@ pub(super) fn since(job: &JobRow) -> String {
 
 /// Does something to the ticked jobs, or to one connection.
 pub(in crate::admin) async fn act(act: Act) -> Response {
-    let done = act_on_ids(&act).await;
+    let done = act.in_turn(act_on_ids(&act)).await;
     act.done(done).await
 }
 

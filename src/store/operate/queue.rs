@@ -78,6 +78,21 @@ pub(in crate::store) async fn ask_anew(
     Ok(asked.rows_affected())
 }
 
+/// Those that have a job or a request.
+pub(in crate::store) async fn known(
+    conn: &mut PgConnection,
+    connection_ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT connection_id AS "id!" FROM feather.sync_jobs WHERE connection_id = ANY($1)
+           UNION
+           SELECT connection_id FROM feather.sync_requests WHERE connection_id = ANY($1)"#,
+        connection_ids
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Takes connections out of the queue, on record. No replica may be taking in. The caller writes their events, last.
 pub(in crate::store) async fn take_out(
     conn: &mut PgConnection,
