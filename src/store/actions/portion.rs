@@ -326,7 +326,7 @@ async fn lock(
         r#"
         SELECT j.connection_id AS id, j.state = 'dead' AS "dead!",
                (($2::text IS NULL OR j.account = $2) AND ($3::text IS NULL OR j.error_class = $3)
-                AND CASE $4::text WHEN 'settling' THEN j.phase = 'settle' AND j.state <> 'dead'
+                AND CASE $4::text WHEN 'settling' THEN j.phase <> 'finalize' AND j.state <> 'dead'
                                   WHEN 'due' THEN j.state = 'pending' AND j.run_at <= $6
                                   WHEN 'running' THEN j.state = 'running' AND j.started_at <= $6
                                   WHEN 'dead' THEN j.state = 'dead' AND j.run_at <= $6

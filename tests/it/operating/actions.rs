@@ -159,6 +159,24 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settling_are_those_that_are_refreshed_too() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    for (number, state) in [
+        (1, "pending"),
+        (2, "pending/settle"),
+        (3, "pending/refresh"),
+        (4, "running/refresh"),
+    ] {
+        job(&world, number, "default", state, "", 5).await;
+    }
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Settling)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 3);
+    assert_eq!(states(&world).await, counted(&[("pending", 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_is_on_record_as_by_the_command() {
     let world = World::new().await;
     let ids = ids(30);
