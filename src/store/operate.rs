@@ -116,7 +116,7 @@ impl Db {
         session.settle(result).map(i64::unsigned_abs)
     }
 
-    /// Takes connections out of the queue, on record. A call under way is not stopped, but what it answers is not
+    /// Takes connections out of the queue, on record. What is requested meanwhile stays. A call under way is not stopped, but what it answers is not
     /// written: its lease is gone. Returns the ids that were in the queue.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Db {
             }
             let mut tx = session.begin().await?;
             queue::hold_take_in(&mut tx).await?;
-            let taken_out = queue::take_out(&mut tx, &known, actor).await?;
+            let taken_out = queue::take_out(&mut tx, &known, None, actor).await?;
             let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
             event::write(&mut tx, &events, self.recording().notify).await?;
             let ids = taken_out.iter().map(|job| job.connection_id).collect();

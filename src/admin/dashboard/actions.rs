@@ -98,8 +98,9 @@ async fn make_confirm(desk: Desk, query: JobQuery) -> Result<Page, Trouble> {
             p { "The filter: " b { (job_filter.to_string()) } "." }
             p { "It matches " b #count { (how_many) } " just now. " (consequence(action)) }
             p {
-                "What comes to match from now on is left alone. It is done in the background, in portions, and can be \
-                 stopped; what is done by then stays done."
+                "What comes to match from now on is left alone, except jobs that are planned for later: when those came \
+                 does not show. It is done in the background, in portions, and can be stopped; what is done by then stays \
+                 done."
             }
             @if count == Count::Exactly(0) {
                 p.card { "There is nothing to do." }

@@ -127,7 +127,8 @@ async fn act(
             asked + count(&queue::make_due(conn, &ids(Some(true))).await?)
         }
         Action::Cancel => {
-            *taken_out = queue::take_out(conn, &ids(None), &turn.requested_by).await?;
+            let asked_at = Some(turn.requested_at);
+            *taken_out = queue::take_out(conn, &ids(None), asked_at, &turn.requested_by).await?;
             count(taken_out)
         }
     };

@@ -159,6 +159,29 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_leaves_what_was_requested_after_it() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    waiting(&world, 1..=2).await;
+    world.enqueue(&[id(1), id(2)]).await;
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
+    world.enqueue(&[id(2)]).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 2);
+    assert!(states(&world).await.is_empty());
+    let requested: Vec<(uuid::Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_requests")
+        .await;
+    assert_eq!(requested, [(id(2),)]);
+    // What is cancelled by its id has no such while in between.
+    assert_eq!(db.cancel(&[id(2)], "bob").await.unwrap(), [id(2)]);
+    let requested: i64 = world
+        .value("SELECT count(*) FROM feather.sync_requests")
+        .await;
+    assert_eq!(requested, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settling_are_those_that_are_refreshed_too() {
     let mut world = World::new().await;
     world.leave_broken();
