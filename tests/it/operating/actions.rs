@@ -417,6 +417,41 @@ async fn a_failed_action_says_why_and_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_always_runs_into_its_time_fails_and_those_behind_it_are_performed() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    waiting(&world, 1..=10).await;
+    dead(&world, 11..=20, "upstream").await;
+    let db = world.db();
+    db.pause("default", "test").await.unwrap();
+    world
+        .execute(
+            "CREATE FUNCTION feather.cut_off() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+             CREATE TRIGGER cut_off BEFORE DELETE ON feather.sync_jobs FOR EACH ROW EXECUTE FUNCTION feather.cut_off()",
+        )
+        .await;
+    let ask = async |action, state| {
+        let filter = of(state);
+        let asked = db.request_action(action, &filter, None, "alice").await;
+        asked.unwrap()
+    };
+    let cancel = ask(Action::Cancel, JobState::Pending).await;
+    let retry = ask(Action::Retry, JobState::Dead).await;
+    let replica = world.start();
+    world
+        .until(&format!(
+            "SELECT outcome = 'done' AND done = 10 FROM feather.sync_actions WHERE id = {retry}"
+        ))
+        .await;
+    let cancel = db.action(cancel).await.unwrap().unwrap();
+    assert_eq!(cancel.outcome.as_deref(), Some("failed"));
+    let why = cancel.error.unwrap();
+    assert!(why.contains("`feather-sync migrate` builds"), "{why}");
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_does_what_is_asked_for_beside_its_work() {
     let world = World::new().await;
     let ids = ids(40);
