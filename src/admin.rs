@@ -80,12 +80,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let door = Door::new(address, admin.token.clone());
+    let dashboard = Dashboard::new(address.port(), admin.db.max_connections());
     let desk = Desk {
         admin,
         door: door.clone(),
         known: Arc::default(),
         inlet: Inlet::default(),
-        dashboard: Dashboard::new(address.port()),
+        dashboard,
     };
     let router = Router::new()
         .route("/metrics", get(metrics))

@@ -49,8 +49,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Pages that are being made at the same time: the database's sessions are for the work.
-const LOOKS: usize = 2;
+/// Pages that are being made at the same time, with a pool of so many sessions: these are for the work. One more is taken
+/// by what is done here, and one by what others enqueue.
+fn looks(sessions: u32) -> usize {
+    if sessions < 5 { 1 } else { 2 }
+}
+
 /// Browsers that are kept up to date at the same time.
 const STREAMS: usize = 16;
 
@@ -62,6 +66,8 @@ const STATUS_HOLDS: Duration = Duration::from_millis(1_500);
 pub(super) struct Dashboard {
     sessions: Sessions,
     looks: Arc<Semaphore>,
+    /// One: what is done may have to wait for its locks, with a session in hand.
+    acts: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     said: act::Said,
     status: Memory<Arc<Status>>,
@@ -78,11 +84,13 @@ impl Desk {
 }
 
 impl Dashboard {
-    /// `port` tells the cookies of several daemons of one host apart, which browsers do not.
-    pub(super) fn new(port: u16) -> Self {
+    /// `port` tells the cookies of several daemons of one host apart, which browsers do not. `sessions` is how many the pool
+    /// has.
+    pub(super) fn new(port: u16, sessions: u32) -> Self {
         Self {
             sessions: Sessions::new(port),
-            looks: Arc::new(Semaphore::new(LOOKS)),
+            looks: Arc::new(Semaphore::new(looks(sessions))),
+            acts: Arc::new(Semaphore::new(1)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             said: act::Said::default(),
             status: Memory::default(),
@@ -169,4 +177,17 @@ pub(super) fn open() -> Router<Desk> {
         .route(entrance::LOGIN, get(entrance::page))
         .route("/do/login", post(entrance::login))
         .route("/assets/{name}", get(assets::asset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_small_pool_pages_take_one_session_alone() {
+        for (sessions, pages) in [(2, 1), (4, 1), (5, 2), (50, 2)] {
+            let dashboard = Dashboard::new(1, sessions);
+            assert_eq!(dashboard.looks.available_permits(), pages, "{sessions}");
+        }
+    }
 }

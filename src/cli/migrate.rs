@@ -5,6 +5,7 @@ use crate::cli::invocation;
 use crate::cli::invocation::Invocation;
 use crate::cli::output;
 use crate::store;
+use crate::store::Db;
 use crate::store::Roles;
 use crate::store::SchemaState;
 
@@ -14,7 +15,7 @@ Examples:
   feather-sync migrate                  safe to repeat, and to run from many places at once
   feather-sync migrate --check          for deployments: 0 when current, 1 when behind")]
 pub(super) struct MigrateArgs {
-    /// Change nothing; exit 1 when migrations are missing
+    /// Change nothing; exit 1 when migrations or indexes are missing
     #[arg(long)]
     check: bool,
 
@@ -23,12 +24,24 @@ pub(super) struct MigrateArgs {
     without_roles: bool,
 }
 
+async fn check(db: &Db) -> Result<(), Failure> {
+    match db.schema_state().await? {
+        SchemaState::Current => {}
+        behind => return Err(invocation::schema_behind(&behind)),
+    }
+    let missing = db.missing_indexes().await?;
+    if !missing.is_empty() {
+        return Err(Failure::Failed(format!(
+            "indexes are missing or not valid ({}); run `feather-sync migrate`",
+            missing.join(", ")
+        )));
+    }
+    output::print("the schema is current").map(drop)
+}
+
 pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<(), Failure> {
     if args.check {
-        return match invocation.any_database().await?.schema_state().await? {
-            SchemaState::Current => output::print("the schema is current").map(drop),
-            behind => Err(invocation::schema_behind(&behind)),
-        };
+        return check(&invocation.any_database().await?).await;
     }
     let config = invocation.config()?;
     invocation::log_warnings(&config)?;

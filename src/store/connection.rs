@@ -100,6 +100,11 @@ impl Db {
         session.settle(answer)
     }
 
+    /// Most connections of this process.
+    pub fn max_connections(&self) -> u32 {
+        self.pool.most()
+    }
+
     /// Connections as of now.
     pub fn pool_state(&self) -> PoolState {
         self.pool.state()

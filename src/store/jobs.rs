@@ -34,7 +34,7 @@ pub struct JobRow {
     pub account: String,
     /// `pending`, `running` or `dead`.
     pub state: String,
-    /// `finalize` or `settle`.
+    /// `finalize`, `settle` or `refresh`.
     pub phase: String,
     /// Smaller runs sooner.
     pub priority: i16,

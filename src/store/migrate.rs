@@ -73,6 +73,17 @@ impl Db {
             missing => SchemaState::Behind(missing),
         })
     }
+
+    /// The indexes that are missing or not valid, of those that `migrate` builds beside the migrations. The daemon works
+    /// without them; some of what is asked for on the dashboard takes too long.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn missing_indexes(&self) -> Result<Vec<&'static str>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { Ok(indexes::missing_names(&mut session).await?) }).await;
+        session.settle(result)
+    }
 }
 
 /// Brings the schema up to date. Safe to run from many places at once: they take turns.

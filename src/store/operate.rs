@@ -116,7 +116,7 @@ impl Db {
         session.settle(result).map(i64::unsigned_abs)
     }
 
-    /// Takes connections out of the queue, on record. A call under way is not stopped, but what it answers is not
+    /// Takes connections out of the queue, on record. What is requested meanwhile stays. A call under way is not stopped, but what it answers is not
     /// written: its lease is gone. Returns the ids that were in the queue.
     ///
     /// # Errors
@@ -128,9 +128,14 @@ impl Db {
     ) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
+            // Where there is nothing to take out, nobody is held up.
+            let known = queue::known(&mut session, connection_ids).await?;
+            if known.is_empty() {
+                return Ok(known);
+            }
             let mut tx = session.begin().await?;
             queue::hold_take_in(&mut tx).await?;
-            let taken_out = queue::take_out(&mut tx, connection_ids, actor).await?;
+            let taken_out = queue::take_out(&mut tx, &known, None, actor).await?;
             let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
             event::write(&mut tx, &events, self.recording().notify).await?;
             let ids = taken_out.iter().map(|job| job.connection_id).collect();

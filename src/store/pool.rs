@@ -31,6 +31,7 @@ const OLD: Duration = Duration::from_secs(1_800);
 /// At most so many sessions, made when they are needed.
 pub(super) struct Pool {
     route: Arc<Route>,
+    most: u32,
     slots: Arc<Semaphore>,
     idle: Mutex<Idle>,
     /// One in use is no longer.
@@ -57,6 +58,7 @@ impl Pool {
     pub(super) fn new(route: Arc<Route>, most: u32) -> Self {
         Self {
             route,
+            most,
             slots: Arc::new(Semaphore::new(most as usize)),
             idle: Mutex::default(),
             given_back: Notify::new(),
@@ -109,6 +111,10 @@ impl Pool {
             }
             self.distrust(made.round);
         }
+    }
+
+    pub(super) fn most(&self) -> u32 {
+        self.most
     }
 
     pub(super) fn state(&self) -> PoolState {

@@ -18,14 +18,43 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(20);
 /// Until somebody else has done with a job.
 const HELD_UP: Duration = Duration::from_millis(200);
+/// After so many portions in a row that ran into their time an action fails: it would be in the way of all others for ever.
+const CUT_OFFS: u32 = 5;
+
+/// Portions in a row, of one action, that ran into their time.
+#[derive(Default)]
+struct CutOffs {
+    action: i64,
+    times: u32,
+}
+
+impl CutOffs {
+    /// Why the action is to be given up after this error; not yet, or not for this one, where `None`.
+    fn one_too_many(&mut self, action: i64, error: &StoreError) -> Option<StoreError> {
+        if !matches!(error, StoreError::CutOff(_)) {
+            return None;
+        }
+        if self.action != action {
+            *self = Self { action, times: 0 };
+        }
+        self.times += 1;
+        (self.times >= CUT_OFFS).then(|| {
+            StoreError::Other(format!(
+                "{CUT_OFFS} portions in a row took too long, the last: {error}. An index may be missing: `feather-sync \
+                 migrate` builds those that are; then ask for it again"
+            ))
+        })
+    }
+}
 
 impl Worker {
     pub(super) async fn act_until(self: Arc<Self>, stop: CancellationToken) {
         let mut outage = Outage::default();
+        let mut cut_offs = CutOffs::default();
         while !stop.is_cancelled() {
             // Where the database is away, that is told.
             if self.lock_progress().trouble.is_empty() {
-                match self.act_if_asked(&mut outage, &stop).await {
+                match self.act_if_asked(&mut outage, &mut cut_offs, &stop).await {
                     Ok(()) => self.tell_it_works(&mut outage),
                     Err(error) => self.tell_it_fails(&mut outage, &error),
                 }
@@ -38,6 +67,7 @@ impl Worker {
     async fn act_if_asked(
         &self,
         outage: &mut Outage,
+        cut_offs: &mut CutOffs,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let Some(mut turn) = self.db.begin_action(&self.settings.name, LEASE).await? else {
@@ -47,6 +77,7 @@ impl Worker {
             let began = self.clock.now();
             let pause = match self.db.act(&mut turn, LEASE).await {
                 Ok(Portion::More(_)) => {
+                    *cut_offs = CutOffs::default();
                     self.tell_it_works(outage);
                     self.clock
                         .now()
@@ -67,6 +98,9 @@ impl Worker {
                 Ok(Portion::Lost) => return Ok(()),
                 Err(error) if error.is_passing() => {
                     self.tell_it_fails(outage, &error);
+                    if let Some(error) = cut_offs.one_too_many(turn.id, &error) {
+                        return self.give_up(&turn, &error).await;
+                    }
                     LOOK_EVERY
                 }
                 Err(error) => return self.give_up(&turn, &error).await,
@@ -93,5 +127,24 @@ impl Worker {
         if outage.goes_on(error.kind(), self.clock.now()) {
             tracing::warn!(%error, "cannot do what was asked for; trying again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_is_cut_off_again_and_again_is_given_up_with_what_helps() {
+        let cut_off = StoreError::CutOff("statement timeout".to_owned());
+        let mut cut_offs = CutOffs::default();
+        for _ in 1..CUT_OFFS {
+            assert!(cut_offs.one_too_many(1, &cut_off).is_none());
+        }
+        let away = StoreError::Timeout(LEASE);
+        assert!(cut_offs.one_too_many(1, &away).is_none());
+        let why = cut_offs.one_too_many(1, &cut_off).unwrap().to_string();
+        assert!(why.contains("`feather-sync migrate`"), "{why}");
+        assert!(cut_offs.one_too_many(2, &cut_off).is_none());
     }
 }

@@ -134,7 +134,15 @@ fn an_index_that_is_missing_or_was_left_half_built_is_built_by_the_next_migrate(
         assert!(broken.out.contains(index), "{broken:?}");
     }
     broken.failed(1);
+    let behind = db.feather_sync(&["migrate", "--check"]).failed(1);
+    assert!(
+        behind.contains(
+            "(sync_jobs_deaths, integration_connection_tools_changed); run `feather-sync migrate`"
+        ),
+        "{behind}"
+    );
     db.feather_sync(&["migrate"]).done();
+    db.feather_sync(&["migrate", "--check"]).done();
     assert_eq!(db.rows(layout), whole);
     db.feather_sync(&["verify"]).done();
 }

@@ -221,7 +221,7 @@ pub(in crate::admin) async fn pause(act: Act) -> Response {
             false => format!("{account} was paused already."),
         })
     };
-    let done = done.await;
+    let done = act.in_turn(done).await;
     act.done(done).await
 }
 
@@ -234,6 +234,6 @@ pub(in crate::admin) async fn resume(act: Act) -> Response {
             false => format!("{account} was not paused."),
         })
     };
-    let done = done.await;
+    let done = act.in_turn(done).await;
     act.done(done).await
 }

@@ -23,6 +23,8 @@ use url::form_urlencoded;
 const LONGEST: usize = 64 * 1024;
 /// For a form to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For one's turn at the database.
+const TURN: Duration = Duration::from_secs(5);
 /// The hidden field that names the page a form is on.
 pub(super) const BACK: &str = "back";
 /// In an address: what was done a moment ago, by number.
@@ -86,6 +88,17 @@ impl Act {
     /// Who does it, for the record.
     pub(super) fn actor(&self) -> String {
         self.visitor.to_string()
+    }
+
+    /// Does it, when it is its turn: a session of the pool each would be all of them.
+    pub(super) async fn in_turn<T>(
+        &self,
+        doing: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let Ok(Ok(_turn)) = timeout(TURN, self.desk.dashboard.acts.acquire()).await else {
+            return Err(Trouble::Busy);
+        };
+        doing.await
     }
 
     /// Leads back to the page that the form was on, which tells once what was done; or tells what is wrong.

@@ -98,8 +98,9 @@ async fn make_confirm(desk: Desk, query: JobQuery) -> Result<Page, Trouble> {
             p { "The filter: " b { (job_filter.to_string()) } "." }
             p { "It matches " b #count { (how_many) } " just now. " (consequence(action)) }
             p {
-                "What comes to match from now on is left alone. It is done in the background, in portions, and can be \
-                 stopped; what is done by then stays done."
+                "What comes to match from now on is left alone, except jobs that are planned for later: when those came \
+                 does not show. It is done in the background, in portions, and can be stopped; what is done by then stays \
+                 done."
             }
             @if count == Count::Exactly(0) {
                 p.card { "There is nothing to do." }
@@ -117,7 +118,7 @@ fn signed(count: u64) -> i64 {
 
 /// Begins an action on all that a filter matches.
 pub(in crate::admin) async fn begin(act: Act) -> Response {
-    match request(&act).await {
+    match act.in_turn(request(&act)).await {
         Ok(id) => act::go(&path(id)),
         Err(trouble) => act.done(Err(trouble)).await,
     }
@@ -150,7 +151,7 @@ pub(in crate::admin) async fn stop(act: Act) -> Response {
             false => "It was over already, or is being stopped.".to_owned(),
         })
     };
-    let done = done.await;
+    let done = act.in_turn(done).await;
     act.done(done).await
 }
 

@@ -151,12 +151,16 @@ fn row(job: &JobRow) -> Markup {
 
 /// State and phase in a word or two.
 pub(super) fn state_of(job: &JobRow) -> Markup {
-    let phase = (job.phase == "settle").then_some(", settling");
+    let phase = match job.phase.as_str() {
+        "settle" => ", settling",
+        "refresh" => ", refreshing",
+        _ => "",
+    };
     html! {
         @match job.state.as_str() {
             "dead" => span.badge.bad { "dead" },
-            "running" => { span.badge.good { "running" } (phase.unwrap_or_default()) },
-            other => { (other) (phase.unwrap_or_default()) },
+            "running" => { span.badge.good { "running" } (phase) },
+            other => { (other) (phase) },
         }
         @if let Some(worker) = &job.worker { br; small { "by " (worker) } }
     }
@@ -173,7 +177,7 @@ pub(super) fn since(job: &JobRow) -> String {
 
 /// Does something to the ticked jobs, or to one connection.
 pub(in crate::admin) async fn act(act: Act) -> Response {
-    let done = act_on_ids(&act).await;
+    let done = act.in_turn(act_on_ids(&act)).await;
     act.done(done).await
 }
 

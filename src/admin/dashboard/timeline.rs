@@ -11,14 +11,18 @@ use crate::store::StoreError;
 use maud::Markup;
 use maud::html;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long charts hold: minutes go by slowly, and the day's take longest.
 const HOUR_HOLDS: Duration = Duration::from_secs(5);
 const DAY_HOLDS: Duration = Duration::from_secs(60);
+/// Longest that the day's are waited for: less than all of a page may take.
+const DAY_TAKES: Duration = Duration::from_secs(4);
 /// Accounts whose charts are remembered.
 const REMEMBERED: usize = 16;
 /// Error classes that have a colour of their own, the most frequent first; all others share one.
@@ -29,7 +33,8 @@ const COLOURS: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 struct Known {
     account: Option<String>,
     hour: Memory<Arc<Vec<Slot>>>,
-    day: Memory<Arc<Vec<Slot>>>,
+    /// None where it could not be found out: that holds, too, or each look would try it again.
+    day: Memory<Option<Arc<Vec<Slot>>>>,
 }
 
 /// What is remembered, the latest last.
@@ -62,16 +67,27 @@ pub(super) async fn charts(desk: &Desk, account: Option<&str>) -> Result<Markup,
     let known = desk.dashboard.timelines.of(account);
     let find = async |span| desk.admin.db.timeline(account, span).await.map(Arc::new);
     let hour = known.hour.get(HOUR_HOLDS, find(Span::HOUR)).await?;
-    let day = known.day.get(DAY_HOLDS, find(Span::DAY)).await?;
-    let classes = classes(&hour, &day);
+    let day = known.day.get(DAY_HOLDS, or_none(find(Span::DAY))).await;
+    let Ok(day) = day;
+    let classes = classes(&hour, day.as_deref().map_or(&[], Vec::as_slice));
     Ok(html! {
         section.charts {
             h2 { "Last hour" small { "by the minute" } }
             div { (of_span(&hour, Span::HOUR, &classes)) }
             h2 { "Last day" small { "by the quarter of an hour" } }
-            div { (of_span(&day, Span::DAY, &classes)) }
+            @match &day {
+                Some(day) => div { (of_span(day, Span::DAY, &classes)) },
+                None => p.card { "It took too long to be found out, or failed. It is tried again within a minute." },
+            }
         }
     })
+}
+
+async fn or_none<T>(
+    finding: impl Future<Output = Result<T, StoreError>>,
+) -> Result<Option<T>, Infallible> {
+    let found = timeout(DAY_TAKES, finding).await;
+    Ok(found.ok().and_then(Result::ok))
 }
 
 /// The classes of the failures with their colours, the most frequent first.
@@ -137,6 +153,24 @@ fn count(number: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_day_that_is_not_found_out_in_time_holds_the_page_up_once() {
+        let known = Timelines::default().of(None);
+        for waits in [DAY_TAKES, Duration::ZERO] {
+            let began = tokio::time::Instant::now();
+            let finding = or_none(std::future::pending());
+            let Ok(day) = known.day.get(DAY_HOLDS, finding).await;
+            assert!(day.is_none());
+            assert!(began.elapsed().abs_diff(waits) < Duration::from_millis(10));
+        }
+        tokio::time::advance(DAY_HOLDS).await;
+        let finding = async { Ok(Arc::default()) };
+        let Ok(day) = known.day.get(DAY_HOLDS, or_none(finding)).await;
+        assert!(day.is_some());
+        let away = async { Err(StoreError::Timeout(DAY_TAKES)) };
+        assert!(matches!(or_none::<()>(away).await, Ok(None)));
+    }
 
     #[tokio::test]
     async fn what_was_looked_at_last_is_remembered_and_not_more_than_that() {

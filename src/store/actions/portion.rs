@@ -127,7 +127,8 @@ async fn act(
             asked + count(&queue::make_due(conn, &ids(Some(true))).await?)
         }
         Action::Cancel => {
-            *taken_out = queue::take_out(conn, &ids(None), &turn.requested_by).await?;
+            let asked_at = Some(turn.requested_at);
+            *taken_out = queue::take_out(conn, &ids(None), asked_at, &turn.requested_by).await?;
             count(taken_out)
         }
     };
@@ -326,7 +327,7 @@ async fn lock(
         r#"
         SELECT j.connection_id AS id, j.state = 'dead' AS "dead!",
                (($2::text IS NULL OR j.account = $2) AND ($3::text IS NULL OR j.error_class = $3)
-                AND CASE $4::text WHEN 'settling' THEN j.phase = 'settle' AND j.state <> 'dead'
+                AND CASE $4::text WHEN 'settling' THEN j.phase <> 'finalize' AND j.state <> 'dead'
                                   WHEN 'due' THEN j.state = 'pending' AND j.run_at <= $6
                                   WHEN 'running' THEN j.state = 'running' AND j.started_at <= $6
                                   WHEN 'dead' THEN j.state = 'dead' AND j.run_at <= $6

@@ -38,7 +38,7 @@ pub enum JobState {
     Due,
     /// Under way.
     Running,
-    /// Finalized; polled until the tools have settled. Waits for a poll, or one is under way.
+    /// Finalized; polled until the tools have settled, or to refresh what is stored. Waits for a poll, or one is under way.
     Settling,
     /// Given up.
     Dead,

@@ -183,7 +183,7 @@ async fn waiting(
         FROM (
             SELECT j.connection_id, j.run_at AS at
             FROM (SELECT account, phase, priority FROM lanes
-                  WHERE ($1::text IS NULL OR account = $1) AND $2::text IS NULL AND (NOT $7 OR phase = 'settle')) AS lane
+                  WHERE ($1::text IS NULL OR account = $1) AND $2::text IS NULL AND (NOT $7 OR phase <> 'finalize')) AS lane
             CROSS JOIN LATERAL (
                 SELECT p.connection_id, p.run_at FROM feather.sync_jobs p
                 WHERE p.state = 'pending' AND p.account = lane.account AND p.phase = lane.phase AND p.priority = lane.priority
@@ -194,7 +194,7 @@ async fn waiting(
             ) AS j
             UNION ALL
             SELECT r.connection_id, r.started_at FROM feather.sync_jobs r
-            WHERE $7 AND r.state = 'running' AND r.lease_until IS NOT NULL AND r.phase = 'settle'
+            WHERE $7 AND r.state = 'running' AND r.lease_until IS NOT NULL AND r.phase <> 'finalize'
               AND ($1::text IS NULL OR r.account = $1) AND $2::text IS NULL
               AND r.started_at <= (SELECT until FROM bounds)
               AND (r.started_at, r.connection_id) > ((SELECT at FROM bounds), (SELECT id FROM bounds))
@@ -246,7 +246,7 @@ impl Walk<'_> {
             ), chosen AS MATERIALIZED (
                 SELECT j.connection_id FROM seen j
                 WHERE ($4::text IS NULL OR j.account = $4) AND ($5::text IS NULL OR j.error_class = $5)
-                  AND CASE $6::text WHEN 'settling' THEN j.phase = 'settle' AND j.state <> 'dead'
+                  AND CASE $6::text WHEN 'settling' THEN j.phase <> 'finalize' AND j.state <> 'dead'
                                     WHEN 'due' THEN j.state = 'pending' AND j.run_at <= COALESCE($8, now())
                                     WHEN 'running' THEN j.state = 'running' AND j.started_at <= COALESCE($8, now())
                                     WHEN 'dead' THEN j.state = 'dead' AND j.run_at <= COALESCE($8, now())
@@ -337,7 +337,7 @@ pub(super) async fn count(
             UNION ALL
             SELECT FROM (SELECT account, phase, priority FROM lanes
                          WHERE $5 AND ($1::text IS NULL OR account = $1) AND $2::text IS NULL
-                           AND (NOT $7 OR phase = 'settle')) AS lane
+                           AND (NOT $7 OR phase <> 'finalize')) AS lane
             CROSS JOIN LATERAL (
                 SELECT FROM feather.sync_jobs p
                 WHERE p.state = 'pending' AND p.account = lane.account AND p.phase = lane.phase
@@ -345,7 +345,7 @@ pub(super) async fn count(
             ) AS j
             UNION ALL
             SELECT FROM feather.sync_jobs r
-            WHERE $6 AND r.state = 'running' AND r.lease_until IS NOT NULL AND (NOT $7 OR r.phase = 'settle')
+            WHERE $6 AND r.state = 'running' AND r.lease_until IS NOT NULL AND (NOT $7 OR r.phase <> 'finalize')
               AND ($1::text IS NULL OR r.account = $1) AND $2::text IS NULL
               AND r.started_at <= (SELECT since FROM bounds)
             LIMIT $9

@@ -79,6 +79,14 @@ pub(super) async fn build(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The names of those that are not there, or not valid.
+pub(super) async fn missing_names(
+    conn: &mut PgConnection,
+) -> Result<Vec<&'static str>, sqlx::Error> {
+    let missing = missing(conn).await?;
+    Ok(missing.iter().map(|(index, _)| index.name).collect())
+}
+
 /// Those that are not there, or not valid: then they are being built, or a build was interrupted.
 async fn missing(conn: &mut PgConnection) -> Result<Vec<(&'static Index, bool)>, sqlx::Error> {
     let names: Vec<_> = INDEXES.iter().map(|index| index.name).collect();

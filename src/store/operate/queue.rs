@@ -7,6 +7,8 @@ use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
 use crate::store::event::Event;
 use crate::store::event::Kind;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -78,17 +80,38 @@ pub(in crate::store) async fn ask_anew(
     Ok(asked.rows_affected())
 }
 
-/// Takes connections out of the queue, on record. No replica may be taking in. The caller writes their events, last.
+/// Those that have a job or a request.
+pub(in crate::store) async fn known(
+    conn: &mut PgConnection,
+    connection_ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT connection_id AS "id!" FROM feather.sync_jobs WHERE connection_id = ANY($1)
+           UNION
+           SELECT connection_id FROM feather.sync_requests WHERE connection_id = ANY($1)"#,
+        connection_ids
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Takes connections out of the queue, on record: their jobs, and what was requested by then; by the beginning of the
+/// transaction where no time is told. No replica may be taking in. The caller writes their events, last.
 pub(in crate::store) async fn take_out(
     conn: &mut PgConnection,
     connection_ids: &[Uuid],
+    requested_by_then: Option<DateTime<Utc>>,
     actor: &str,
 ) -> Result<Vec<TakenOut>, sqlx::Error> {
     let requests = sqlx::query!(
-        r#"WITH gone AS (DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING *)
+        r#"WITH gone AS (
+               DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) AND requested_at <= COALESCE($2, now())
+               RETURNING *
+           )
            SELECT connection_id, (array_agg(account ORDER BY id DESC))[1] AS "account!", now() AS "now!"
            FROM gone GROUP BY connection_id"#,
-        connection_ids
+        connection_ids,
+        requested_by_then
     )
     .fetch_all(&mut *conn)
     .await?;

@@ -300,3 +300,39 @@ async fn nothing_is_done_by_a_get_nor_for_another_sites_page() {
     );
     replica.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_waits_holds_up_what_is_done_and_nothing_else() {
+    let (world, replica, browser, ids) = with_dead_jobs().await;
+    let mut inbox = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(7305801, 2)")
+        .execute(&mut *inbox)
+        .await
+        .unwrap();
+    let cancel = |id: Uuid| format!("do=cancel&id={id}");
+    // Nothing to take out: there is nothing to wait for.
+    let unknown = browser.post("/do/jobs", &cancel(Uuid::new_v4())).await;
+    assert_eq!(unknown.status, 303, "{}", unknown.body);
+    let form = cancel(ids[0]);
+    let waits = browser.post("/do/jobs", &form);
+    let others = async {
+        world
+            .until("SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+            .await;
+        let others: Vec<_> = ids[1..9].iter().map(|id| cancel(*id)).collect();
+        let others = others.iter().map(|form| browser.post("/do/jobs", form));
+        let others = futures_util::future::join_all(others).await;
+        for other in others {
+            assert_eq!(other.status, 503);
+            assert!(other.body.contains("busy"), "{}", other.body);
+        }
+        assert_eq!(browser.get("/jobs").await.status, 200);
+        inbox.rollback().await.unwrap();
+    };
+    let (done, ()) = tokio::join!(waits, others);
+    assert_eq!(done.status, 303, "{}", done.body);
+    assert_eq!(state(&world, ids[0]).await, "gone");
+    assert_eq!(state(&world, ids[1]).await, "dead");
+    replica.stop().await;
+}

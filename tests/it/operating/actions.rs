@@ -159,6 +159,47 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_leaves_what_was_requested_after_it() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    waiting(&world, 1..=2).await;
+    world.enqueue(&[id(1), id(2)]).await;
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
+    world.enqueue(&[id(2)]).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 2);
+    assert!(states(&world).await.is_empty());
+    let requested: Vec<(uuid::Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_requests")
+        .await;
+    assert_eq!(requested, [(id(2),)]);
+    // What is cancelled by its id has no such while in between.
+    assert_eq!(db.cancel(&[id(2)], "bob").await.unwrap(), [id(2)]);
+    let requested: i64 = world
+        .value("SELECT count(*) FROM feather.sync_requests")
+        .await;
+    assert_eq!(requested, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_are_those_that_are_refreshed_too() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    for (number, state) in [
+        (1, "pending"),
+        (2, "pending/settle"),
+        (3, "pending/refresh"),
+        (4, "running/refresh"),
+    ] {
+        job(&world, number, "default", state, "", 5).await;
+    }
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Settling)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 3);
+    assert_eq!(states(&world).await, counted(&[("pending", 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_is_on_record_as_by_the_command() {
     let world = World::new().await;
     let ids = ids(30);
@@ -373,6 +414,41 @@ async fn a_failed_action_says_why_and_is_not_tried_again() {
     assert_eq!(action.outcome.as_deref(), Some("failed"));
     assert_eq!(action.error.as_deref(), Some("no good"));
     assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_always_runs_into_its_time_fails_and_those_behind_it_are_performed() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    waiting(&world, 1..=10).await;
+    dead(&world, 11..=20, "upstream").await;
+    let db = world.db();
+    db.pause("default", "test").await.unwrap();
+    world
+        .execute(
+            "CREATE FUNCTION feather.cut_off() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+             CREATE TRIGGER cut_off BEFORE DELETE ON feather.sync_jobs FOR EACH ROW EXECUTE FUNCTION feather.cut_off()",
+        )
+        .await;
+    let ask = async |action, state| {
+        let filter = of(state);
+        let asked = db.request_action(action, &filter, None, "alice").await;
+        asked.unwrap()
+    };
+    let cancel = ask(Action::Cancel, JobState::Pending).await;
+    let retry = ask(Action::Retry, JobState::Dead).await;
+    let replica = world.start();
+    world
+        .until(&format!(
+            "SELECT outcome = 'done' AND done = 10 FROM feather.sync_actions WHERE id = {retry}"
+        ))
+        .await;
+    let cancel = db.action(cancel).await.unwrap().unwrap();
+    assert_eq!(cancel.outcome.as_deref(), Some("failed"));
+    let why = cancel.error.unwrap();
+    assert!(why.contains("`feather-sync migrate` builds"), "{why}");
+    replica.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,6 +46,8 @@ async fn each_filter_finds_what_it_says_in_its_order_and_counts_it() {
         (6, "acme", "pending/settle", "", 90),
         (7, "default", "running", "", 2),
         (8, "acme", "running/settle", "", 61),
+        (9, "acme", "pending/refresh", "", 80),
+        (10, "default", "running/refresh", "", 50),
     ] {
         job(&world, number, account, state, class, minutes).await;
     }
@@ -75,29 +77,30 @@ async fn each_filter_finds_what_it_says_in_its_order_and_counts_it() {
     use JobState::Running;
     use JobState::Settling;
     for (filter, expected) in [
-        (JobFilter::default(), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (JobFilter::default(), vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         (of(Dead), vec![3, 1, 2]),
-        (of(Pending), vec![6, 4, 5]),
-        (of(Due), vec![6, 4]),
-        (of(Running), vec![8, 7]),
-        (of(Settling), vec![6, 8]),
+        (of(Pending), vec![6, 9, 4, 5]),
+        (of(Due), vec![6, 9, 4]),
+        (of(Running), vec![8, 10, 7]),
+        (of(Settling), vec![6, 9, 8, 10]),
         (class("upstream"), vec![3, 1]),
         (class("storage"), vec![]),
-        (account(None, "acme"), vec![3, 6, 8]),
+        (account(None, "acme"), vec![3, 6, 8, 9]),
         (account(Some(Dead), "acme"), vec![3]),
-        (account(Some(Pending), "acme"), vec![6]),
+        (account(Some(Pending), "acme"), vec![6, 9]),
         (account(Some(Running), "acme"), vec![8]),
         (account(Some(Settling), "nobody"), vec![]),
-        (hour(None), vec![2, 6, 8]),
+        (hour(None), vec![2, 6, 8, 9]),
         (hour(Some(Dead)), vec![2]),
-        (hour(Some(Pending)), vec![6]),
+        (hour(Some(Pending)), vec![6, 9]),
         (hour(Some(Running)), vec![8]),
-        (hour(Some(Settling)), vec![6, 8]),
+        (hour(Some(Settling)), vec![6, 9, 8]),
         (
             begins("00000000-0000-4000-8000-000000000005", None),
             vec![5],
         ),
         (begins("0000000000004", Some(Dead)), vec![1, 2, 3]),
+        (begins("0", Some(Settling)), vec![6, 8, 9, 10]),
         (begins("1", None), vec![]),
     ] {
         let expected: Vec<Uuid> = expected.into_iter().map(id).collect();
