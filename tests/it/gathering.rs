@@ -46,8 +46,8 @@ async fn a_request_that_is_committed_behind_later_ones_is_found_without_a_poll()
     let world = world_that_hardly_polls().await;
     let replica = world.start();
     world.until(LISTENING).await;
-    for _ in 0..10 {
-        let [late, prompt] = [ids(1), ids(1)];
+    for pair in ids(20).chunks(2) {
+        let (late, prompt) = pair.split_at(1);
         let mut open = world.pool.begin().await.unwrap();
         // It wakes the daemon when it commits, and keeps nobody else from that.
         sqlx::raw_sql("SET LOCAL feather.wake_up = off; SELECT pg_notify('feather_sync', '')")
@@ -55,11 +55,11 @@ async fn a_request_that_is_committed_behind_later_ones_is_found_without_a_poll()
             .await
             .unwrap();
         sqlx::query("SELECT feather.enqueue_many($1)")
-            .bind(&late)
+            .bind(late)
             .execute(&mut *open)
             .await
             .unwrap();
-        world.enqueue(&prompt).await;
+        world.enqueue(prompt).await;
         let taken_in = format!(
             "SELECT NOT EXISTS (SELECT FROM feather.sync_requests WHERE connection_id = '{}')",
             prompt[0]
