@@ -29,8 +29,8 @@ impl Db {
     /// Looks at some more connections, in the order of their ids and from the beginning again at the end, and puts into
     /// the queue, behind all fresh work, those that are active and whose tools were last synced or tried a while ago, or,
     /// where the last sync failed, last tried. Each has its own while, of three to four quarters of `after`, so that what
-    /// was synced together does not stay together. What is in the queue is left alone, but for a dead job whose tools
-    /// failed or did not settle. One replica at a time does it. Returns how many were put there.
+    /// was synced together does not stay together. What is in the queue is left alone, but for a dead job that no
+    /// request led to and whose tools failed or did not settle. One replica at a time does it. Returns how many were put there.
     ///
     /// # Errors
     /// When the database fails; nothing has happened then.
@@ -61,12 +61,15 @@ impl Db {
                     SELECT last_attempt_at FROM feather.sync_results WHERE connection_id = p.id OFFSET 0
                 ) AS r ON true
                 LEFT JOIN LATERAL (
-                    SELECT state, error_class FROM feather.sync_jobs WHERE connection_id = p.id OFFSET 0
+                    SELECT state, error_class, finalize_started_at = wanted_at AS unasked
+                    FROM feather.sync_jobs WHERE connection_id = p.id OFFSET 0
                 ) AS j ON true
                 LEFT JOIN LATERAL (
                     SELECT true AS waits FROM feather.sync_requests WHERE connection_id = p.id LIMIT 1
                 ) AS q ON true
-                WHERE p.active AND q.waits IS NULL AND (j.state IS NULL OR j.error_class IN ('tools_failed', 'settle_timeout'))
+                WHERE p.active AND q.waits IS NULL
+                  -- A dead job that a request led to stays until somebody looks at it: a refresh that fails leaves none.
+                  AND (j.state IS NULL OR j.unasked AND j.error_class IN ('tools_failed', 'settle_timeout'))
                   AND COALESCE(GREATEST(CASE WHEN NOT p.failed THEN p.tools_synced_at END, r.last_attempt_at), '-infinity')
                       < now() - $6 * interval '1 second' * (0.75 + (uuid_hash(p.id) & 1023) / 4096.0)
                 ORDER BY p.id
@@ -82,7 +85,7 @@ impl Db {
                     wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
                     settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL, attempt = 0,
                     malformed = 0
-                WHERE j.state = 'dead'
+                WHERE j.state = 'dead' AND j.finalize_started_at = j.wanted_at
                 RETURNING j.connection_id
             ), moved AS (
                 UPDATE feather.sync_refreshes

@@ -154,11 +154,11 @@ async fn a_refresh_that_fails_is_retried_and_one_of_a_deleted_connection_removes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes() {
+async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes_unless_a_request_led_to_it() {
     let mut world = World::new().await;
-    let ids = ids(2);
+    let ids = ids(3);
     world.sim.set_faults(vec![FaultRule {
-        ids: vec![ids[0]],
+        ids: vec![ids[0], ids[2]],
         ..FaultRule::new(Fault::ToolsFailed)
     }]);
     world.sync(&ids).await;
@@ -171,10 +171,33 @@ async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes() {
     world
         .execute("UPDATE feather.integration_connections SET tools_synced_at = now()")
         .await;
+    // A list led to the one, a request to the other.
+    world
+        .execute(&format!(
+            "UPDATE feather.sync_jobs SET wanted_at = finalize_started_at WHERE connection_id = '{}'",
+            ids[0]
+        ))
+        .await;
     world.set("FEATHER_SYNC__RECONCILE__REFRESH_AFTER", "1h");
     let replica = world.start();
-    world.until(NOTHING_LEFT).await;
+    world
+        .until(&format!(
+            "NOT EXISTS (SELECT FROM feather.sync_jobs WHERE connection_id <> '{}')",
+            ids[2]
+        ))
+        .await;
+    // One more step.
+    world
+        .until("(SELECT due_at > now() AND due_at < now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
+    world
+        .until("(SELECT due_at > now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
     replica.stop().await;
+    let dead: Vec<(Uuid, String)> = world
+        .rows("SELECT connection_id, state FROM feather.sync_jobs")
+        .await;
+    assert_eq!(dead, [(ids[2], "dead".to_owned())]);
     let asked = refreshes(&world);
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].connection_id, Some(ids[0]));
