@@ -27,7 +27,7 @@ use sqlx::PgConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-mod queue;
+pub(super) mod queue;
 
 /// The list that connections are from.
 #[derive(Clone, Copy, Debug)]

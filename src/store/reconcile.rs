@@ -5,8 +5,10 @@ use crate::domain::listed::PRIORITY;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listed::queue;
 use chrono::DateTime;
 use chrono::Utc;
+use sqlx::Connection;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -291,7 +293,14 @@ impl Db {
                 PRIORITY,
                 deadline.as_secs_f64()
             );
-            let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+            let result = within(async {
+                let mut tx = session.begin().await?;
+                queue::hold_forget(&mut tx).await?;
+                let page = query.fetch_one(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(page)
+            })
+            .await;
             let page = session.settle(result)?;
             absent += page.absent.unsigned_abs();
             let Some(last) = page.last else {

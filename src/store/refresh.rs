@@ -5,6 +5,8 @@ use crate::domain::listed::PRIORITY;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listed::queue;
+use sqlx::Connection;
 use std::time::Duration;
 
 /// Connections that are looked at in one step.
@@ -107,7 +109,14 @@ impl Db {
             step.after.as_secs_f64(),
             PRIORITY
         );
-        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            queue::hold_forget(&mut tx).await?;
+            let asked = query.fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(asked)
+        })
+        .await;
         session.settle(result).map(i64::unsigned_abs)
     }
 }

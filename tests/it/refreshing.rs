@@ -2,11 +2,13 @@
 
 use crate::world::World;
 use crate::world::ids;
+use feather_sync::domain::AccountName;
 use feather_sync::sim::Call;
 use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::Kind;
 use feather_sync::sim::On;
+use feather_sync::store::RefreshStep;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -154,7 +156,8 @@ async fn a_refresh_that_fails_is_retried_and_one_of_a_deleted_connection_removes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes_unless_a_request_led_to_it() {
+async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes_unless_a_request_led_to_it()
+{
     let mut world = World::new().await;
     let ids = ids(3);
     world.sim.set_faults(vec![FaultRule {
@@ -327,4 +330,54 @@ async fn nothing_is_refreshed_unless_it_is_configured() {
         .value("SELECT count(*) FROM feather.sync_refreshes")
         .await;
     assert_eq!(steps, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_meanwhile_is_not_asked_for() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let step = RefreshStep {
+        account: &account,
+        after: Duration::from_secs(3600),
+        failed: &[],
+        most: 10.0,
+        every: Duration::from_millis(1),
+    };
+    // A first step only says when the next one is due.
+    assert_eq!(db.ask_for_refreshes(step).await.unwrap(), 0);
+    // What a forget holds until it ends.
+    let mut forget = world.pool.begin().await.unwrap();
+    for statement in [
+        "SELECT pg_advisory_xact_lock(7305801, 4)".to_owned(),
+        format!(
+            "DELETE FROM feather.integration_connections WHERE id = '{}'",
+            ids[0]
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *forget)
+            .await
+            .unwrap();
+    }
+    let let_go = async {
+        world
+            .until(
+                "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database =
+                      (SELECT oid FROM pg_database WHERE datname = current_database())) = 2",
+            )
+            .await;
+        forget.commit().await.unwrap();
+    };
+    let (refreshes, absent, ()) = tokio::join!(
+        db.ask_for_refreshes(step),
+        db.ask_after_absent(&account, chrono::Utc::now(), Duration::from_secs(60)),
+        let_go
+    );
+    refreshes.unwrap();
+    absent.unwrap();
+    db.close().await;
+    let asked: Vec<(Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_jobs")
+        .await;
+    assert_eq!(asked, [(ids[1],)]);
 }

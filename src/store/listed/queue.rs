@@ -24,8 +24,9 @@ pub(super) struct Jobs {
     pub(super) refuted: HashSet<Uuid>,
 }
 
-/// Lets nobody forget anything until the transaction ends: what it has put there would not be seen, and stay.
-pub(super) async fn hold_forget(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Lets nobody forget anything until the transaction ends: what it has put there would not be seen, and stay. A statement of
+/// its own, so that those that follow see what was forgotten while it waited.
+pub(in crate::store) async fn hold_forget(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock_shared(7305801, 4)")
         .execute(conn)
         .await?;
