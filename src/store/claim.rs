@@ -31,6 +31,8 @@ pub struct ClaimRequest<'a> {
     pub prefer: Phase,
     /// The part of the budget that is spared for refreshes, `0.0..=1.0`.
     pub spare: f64,
+    /// At most so many refreshes, 0 or more.
+    pub refreshes: f64,
     /// Look in these lanes only, from there on. Empty: in all of them, from their beginning.
     pub known: &'a [Lane],
 }
@@ -157,10 +159,10 @@ impl Db {
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
                             WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(saved))
                             ELSE LEAST($2, floor(saved)) END::bigint AS n,
-                       GREATEST(floor(spare), 0)::bigint AS refreshes
+                       GREATEST(LEAST($14, floor(spare)), 0)::bigint AS refreshes
                 FROM bucket
-            ), due AS MATERIALIZED (
-                SELECT j.connection_id
+            ), picked AS MATERIALIZED (
+                SELECT j.connection_id, lane.phase
                 FROM (SELECT phase, priority, due_at FROM lanes WHERE due_at <= now()
                       -- A probe is what has been due longest in any lane. A refused job goes to the end, so the next
                       -- probe is another one: were it always the same, and the API refused just that one, the
@@ -176,6 +178,11 @@ impl Db {
                     FOR UPDATE SKIP LOCKED
                 ) AS j
                 LIMIT (SELECT n FROM permits)
+            ), due AS MATERIALIZED (
+                -- Each lane of refreshes keeps to their limit, and here all together.
+                SELECT connection_id FROM picked WHERE phase <> 'refresh'
+                UNION ALL
+                (SELECT connection_id FROM picked WHERE phase = 'refresh' LIMIT (SELECT refreshes FROM permits))
             ), moment AS MATERIALIZED (
                 -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
                 -- and has to say that it began after them.
@@ -233,7 +240,8 @@ impl Db {
             &phases as _,
             &priorities,
             &from,
-            request.spare
+            request.spare,
+            request.refreshes
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;

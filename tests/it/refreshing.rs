@@ -347,18 +347,18 @@ async fn what_is_forgotten_meanwhile_is_not_asked_for() {
     assert_eq!(db.ask_for_refreshes(step).await.unwrap(), 0);
     // What a forget holds until it ends.
     let mut forget = world.pool.begin().await.unwrap();
-    for statement in [
-        "SELECT pg_advisory_xact_lock(7305801, 4)".to_owned(),
-        format!(
-            "DELETE FROM feather.integration_connections WHERE id = '{}'",
-            ids[0]
-        ),
-    ] {
-        sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(&mut *forget)
-            .await
-            .unwrap();
-    }
+    let gone = format!(
+        "SELECT pg_advisory_xact_lock(7305801, 4);
+         DELETE FROM feather.integration_connections WHERE id = '{0}';
+         DELETE FROM feather.integration_connection_tools WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_attempts WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_results WHERE connection_id = '{0}'",
+        ids[0]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(gone))
+        .execute(&mut *forget)
+        .await
+        .unwrap();
     let let_go = async {
         world
             .until(

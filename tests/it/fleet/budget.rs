@@ -262,6 +262,7 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
         worker: "w",
         prefer: Phase::Finalize,
         spare: 0.2,
+        refreshes: 10.0,
         known: &[],
     };
     for _ in 0..3 {
