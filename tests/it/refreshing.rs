@@ -352,6 +352,9 @@ async fn what_is_forgotten_meanwhile_is_not_asked_for() {
          DELETE FROM feather.integration_connections WHERE id = '{0}';
          DELETE FROM feather.integration_connection_tools WHERE connection_id = '{0}';
          DELETE FROM feather.sync_attempts WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_events WHERE connection_id = '{0}';
+         DELETE FROM feather.connection_versions WHERE id = '{0}';
+         DELETE FROM feather.tool_versions WHERE connection_id = '{0}';
          DELETE FROM feather.sync_results WHERE connection_id = '{0}'",
         ids[0]
     );
