@@ -276,7 +276,7 @@ impl Db {
                     -- Nor is a dead one heard of: had its account been told of a 404 last, the connection were removed.
                     ON CONFLICT (connection_id) DO UPDATE
                     SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
-                        priority = excluded.priority, run_at = excluded.run_at, not_before = NULL,
+                        priority = excluded.priority, asked_priority = NULL, run_at = excluded.run_at, not_before = NULL,
                         wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
                         settle_deadline = excluded.settle_deadline, settle_polls = 0, seen_fingerprint = NULL,
                         seen_at = NULL, attempt = 0, malformed = 0

@@ -128,3 +128,27 @@ async fn refreshes_of_all_priorities_keep_to_their_limit_together() {
     db.close().await;
     assert_eq!(jobs.len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_after_a_retry_stand_where_their_request_stood() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    world.sim.script(id, [Fault::status(503)]);
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![id],
+        ..FaultRule::new(Fault::NeverSettles)
+    }]);
+    world.enqueue(&[id]).await;
+    let replica = world.start();
+    world
+        .until("EXISTS (SELECT FROM feather.sync_attempts WHERE outcome = 'retry')")
+        .await;
+    world
+        .until("(SELECT phase = 'settle' FROM feather.sync_jobs)")
+        .await;
+    let (priority, asked): (i16, Option<i16>) = world
+        .row("SELECT priority, asked_priority FROM feather.sync_jobs")
+        .await;
+    replica.stop().await;
+    assert_eq!((priority, asked), (0, None));
+}
