@@ -384,3 +384,18 @@ async fn what_is_forgotten_meanwhile_is_not_asked_for() {
         .await;
     assert_eq!(asked, [(ids[1],)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_that_were_synced_in_the_future_are_refreshed_once_their_last_try_is_old() {
+    let (world, _) = synced_a_day_ago(1).await;
+    world
+        .execute(
+            "UPDATE feather.integration_connections SET tools_synced_at = now() + interval '1 year'",
+        )
+        .await;
+    let replica = world.start();
+    world.called(2).await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    assert_eq!(refreshes(&world).len(), 1);
+}
