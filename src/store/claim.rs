@@ -127,7 +127,7 @@ impl Db {
                 ) AS first
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
-                       a.spare_tokens, a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
+                       a.spare_tokens, a.spare_at, a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 -- The one row of this account, and from the end: while somebody's snapshot is open, all that it has
                 -- been since then lie before it in the index.
@@ -153,7 +153,7 @@ impl Db {
                              tokens + $4::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved,
                        LEAST(GREATEST($3::float8 * share * $13::float8, 1),
                              spare_tokens + $4::float8 * share * $13::float8
-                                            * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS spare
+                                            * GREATEST(EXTRACT(epoch FROM at - spare_at)::float8, 0)) AS spare
                 FROM paced
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
@@ -203,12 +203,13 @@ impl Db {
                     spare_tokens = GREATEST(bucket.spare - (SELECT count(*) FROM claimed
                                                             WHERE phase <> 'finalize' AND finalize_started_at = wanted_at),
                                             -60 * bucket.rate * $13::float8),
+                    spare_at = bucket.at,
                     pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
                                         ELSE COALESCE((SELECT max(lease_until) FROM claimed), a.paused_until) END
                 FROM bucket
-                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
+                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR GREATEST(bucket.tokens_at, bucket.spare_at) > bucket.at)
             )
             SELECT permits.n AS "permits!", bucket.saved AS "tokens!", bucket.rate AS "rate!", bucket.paused_for,
                    bucket.operator_paused_at IS NOT NULL AS "operator_paused!",

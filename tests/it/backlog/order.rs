@@ -152,3 +152,35 @@ async fn polls_after_a_retry_stand_where_their_request_stood() {
     replica.stop().await;
     assert_eq!((priority, asked), (0, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_call_takes_nothing_from_what_is_saved_up_for_refreshes() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    world.sync(&[id]).await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at)
+             VALUES ('{id}', 'default', 'refresh', 1000, now(), now(), now());
+             UPDATE feather.sync_accounts
+             SET tokens = 5, spare_tokens = 0, tokens_at = now() - interval '10 min', spare_at = now() - interval '10 min'"
+        ))
+        .await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let budget = Budget::per_minute(6_000);
+    db.draw(&account, budget, Duration::ZERO).await.unwrap();
+    let request = ClaimRequest {
+        account: &account,
+        slots: 1,
+        budget,
+        lease: Duration::from_secs(90),
+        worker: "a test",
+        prefer: Phase::Finalize,
+        spare: 0.2,
+        refreshes: 10.0,
+        known: &[],
+    };
+    let claim = db.claim(&request).await.unwrap();
+    db.close().await;
+    assert!(matches!(claim, Claim::Jobs { .. }), "{claim:?}");
+}
