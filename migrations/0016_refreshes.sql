@@ -104,8 +104,17 @@ COMMIT;
 
 BEGIN;
 SET LOCAL lock_timeout = '2s';
-ALTER TABLE feather.sync_accounts ADD COLUMN IF NOT EXISTS spare_tokens double precision NOT NULL DEFAULT 0;
-COMMENT ON COLUMN feather.sync_accounts.spare_tokens IS 'The part of the budget that refreshes may use, as of tokens_at; less than nothing after polls that nobody asked for.';
+ALTER TABLE feather.sync_jobs ADD COLUMN IF NOT EXISTS asked_priority smallint;
+COMMENT ON COLUMN feather.sync_jobs.asked_priority IS 'Of a job that was moved behind fresh work by a failure: the priority before, which its polls have again; else null.';
+COMMIT;
+
+BEGIN;
+SET LOCAL lock_timeout = '2s';
+ALTER TABLE feather.sync_accounts
+    ADD COLUMN IF NOT EXISTS spare_tokens double precision NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS spare_at     timestamptz      NOT NULL DEFAULT 'epoch';
+COMMENT ON COLUMN feather.sync_accounts.spare_tokens IS 'The part of the budget that refreshes may use, as of spare_at; less than nothing after polls that nobody asked for.';
+COMMENT ON COLUMN feather.sync_accounts.spare_at IS 'When spare_tokens was last brought up to date; single calls, which move tokens_at, leave it.';
 COMMIT;
 
 BEGIN;

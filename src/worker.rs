@@ -153,7 +153,7 @@ pub struct Worker {
     /// Accounts whose counts were last shown.
     counted: Mutex<Vec<String>>,
     /// Lease tokens of the jobs that are worked on, with their connections.
-    held: Mutex<HashMap<Uuid, Uuid>>,
+    held: Mutex<HashMap<Uuid, unheard::AtWork>>,
 }
 
 /// The parts of a running worker that outlive a tick.

@@ -31,6 +31,8 @@ pub struct ClaimRequest<'a> {
     pub prefer: Phase,
     /// The part of the budget that is spared for refreshes, `0.0..=1.0`.
     pub spare: f64,
+    /// At most so many refreshes, 0 or more.
+    pub refreshes: f64,
     /// Look in these lanes only, from there on. Empty: in all of them, from their beginning.
     pub known: &'a [Lane],
 }
@@ -125,7 +127,7 @@ impl Db {
                 ) AS first
             ), account AS MATERIALIZED (
                 SELECT a.account, a.pause_reason, a.operator_paused_at, a.requests_per_minute, a.tokens, a.tokens_at,
-                       a.spare_tokens, a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
+                       a.spare_tokens, a.spare_at, a.pace, a.pace_at, GREATEST(EXTRACT(epoch FROM a.paused_until - now()), 0)::float8 AS paused_for
                 FROM feather.sync_accounts a
                 -- The one row of this account, and from the end: while somebody's snapshot is open, all that it has
                 -- been since then lie before it in the index.
@@ -151,16 +153,16 @@ impl Db {
                              tokens + $4::float8 * share * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS saved,
                        LEAST(GREATEST($3::float8 * share * $13::float8, 1),
                              spare_tokens + $4::float8 * share * $13::float8
-                                            * GREATEST(EXTRACT(epoch FROM at - tokens_at)::float8, 0)) AS spare
+                                            * GREATEST(EXTRACT(epoch FROM at - spare_at)::float8, 0)) AS spare
                 FROM paced
             ), permits AS MATERIALIZED (
                 SELECT CASE WHEN operator_paused_at IS NOT NULL OR paused_for > 0 THEN 0
                             WHEN pause_reason IS NOT NULL THEN LEAST(1, $2::float8, floor(saved))
                             ELSE LEAST($2, floor(saved)) END::bigint AS n,
-                       GREATEST(floor(spare), 0)::bigint AS refreshes
+                       GREATEST(LEAST($14, floor(spare)), 0)::bigint AS refreshes
                 FROM bucket
-            ), due AS MATERIALIZED (
-                SELECT j.connection_id
+            ), picked AS MATERIALIZED (
+                SELECT j.connection_id, lane.phase
                 FROM (SELECT phase, priority, due_at FROM lanes WHERE due_at <= now()
                       -- A probe is what has been due longest in any lane. A refused job goes to the end, so the next
                       -- probe is another one: were it always the same, and the API refused just that one, the
@@ -176,6 +178,11 @@ impl Db {
                     FOR UPDATE SKIP LOCKED
                 ) AS j
                 LIMIT (SELECT n FROM permits)
+            ), due AS MATERIALIZED (
+                -- Each lane of refreshes keeps to their limit, and here all together.
+                SELECT connection_id FROM picked WHERE phase <> 'refresh'
+                UNION ALL
+                (SELECT connection_id FROM picked WHERE phase = 'refresh' LIMIT (SELECT refreshes FROM permits))
             ), moment AS MATERIALIZED (
                 -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
                 -- and has to say that it began after them.
@@ -196,12 +203,13 @@ impl Db {
                     spare_tokens = GREATEST(bucket.spare - (SELECT count(*) FROM claimed
                                                             WHERE phase <> 'finalize' AND finalize_started_at = wanted_at),
                                             -60 * bucket.rate * $13::float8),
+                    spare_at = bucket.at,
                     pace_at = LEAST(a.pace_at, bucket.at),
                     -- While the probe is out nobody else calls; if it is lost, its lease ends that.
                     paused_until = CASE WHEN a.pause_reason IS NULL THEN a.paused_until
                                         ELSE COALESCE((SELECT max(lease_until) FROM claimed), a.paused_until) END
                 FROM bucket
-                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR bucket.tokens_at > bucket.at)
+                WHERE a.account = bucket.account AND (EXISTS (SELECT FROM claimed) OR GREATEST(bucket.tokens_at, bucket.spare_at) > bucket.at)
             )
             SELECT permits.n AS "permits!", bucket.saved AS "tokens!", bucket.rate AS "rate!", bucket.paused_for,
                    bucket.operator_paused_at IS NOT NULL AS "operator_paused!",
@@ -233,7 +241,8 @@ impl Db {
             &phases as _,
             &priorities,
             &from,
-            request.spare
+            request.spare,
+            request.refreshes
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
         let rows = session.settle(result)?;

@@ -94,7 +94,14 @@ pub(super) async fn update(
         SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
             worker = NULL, lease_token = NULL, lease_until = NULL,
             phase = v.phase, run_at = v.run_at,
-            priority = CASE WHEN v.behind AND j.priority < 32767 THEN j.priority + 1 ELSE j.priority END, not_before = v.not_before, attempt = v.attempt,
+            priority = CASE WHEN v.behind AND j.priority < 32767 THEN j.priority + 1
+                            WHEN v.phase = 'settle' THEN LEAST(j.priority, j.asked_priority)
+                            ELSE j.priority END,
+            -- Its polls stand where it stood: a lasting backlog there would else keep them waiting until it is too late.
+            asked_priority = CASE WHEN v.behind THEN COALESCE(j.asked_priority, j.priority)
+                                  WHEN v.phase = 'settle' THEN NULL
+                                  ELSE j.asked_priority END,
+            not_before = v.not_before, attempt = v.attempt,
             malformed = v.malformed, settle_deadline = v.settle_deadline, settle_polls = v.settle_polls,
             seen_fingerprint = v.seen, seen_at = v.seen_at
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[],

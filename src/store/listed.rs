@@ -27,7 +27,7 @@ use sqlx::PgConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-mod queue;
+pub(super) mod queue;
 
 /// The list that connections are from.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ struct Stored {
     synced_at: DateTime<Utc>,
     removed_at: Option<DateTime<Utc>>,
     finalized: bool,
-    /// It is held from another account that a live replica serves.
+    /// It is held from another account, whoever serves that: replicas that are away for a moment must not lose what they hold.
     foreign: bool,
     read_at: DateTime<Utc>,
 }
@@ -265,8 +265,7 @@ async fn lock_stored(
         r#"
         SELECT id, tools_status, tools_synced_at, _synced_at AS synced_at, _removed_at AS removed_at,
                _finalized_at IS NOT NULL AS "finalized!", clock_timestamp() AS "read_at!",
-               CASE WHEN _account <> $2 THEN _account IN (SELECT s.account FROM feather.sync_served_accounts s)
-                    ELSE false END AS "foreign!"
+               _account <> $2 AS "foreign!"
         FROM feather.integration_connections WHERE id = ANY($1) ORDER BY id FOR UPDATE
         "#,
         ids,

@@ -94,6 +94,7 @@ impl Db {
                 UPDATE feather.sync_jobs j
                 SET state = 'pending', phase = 'finalize', error_class = NULL, settle_deadline = NULL, attempt = 0,
                     malformed = 0, not_before = NULL, run_at = now(), wanted_at = now(), settle_polls = 0,
+                    priority = LEAST(priority, asked_priority), asked_priority = NULL,
                     seen_fingerprint = NULL, seen_at = NULL
                 FROM chosen WHERE j.connection_id = chosen.connection_id
                 RETURNING j.connection_id

@@ -5,8 +5,10 @@ use crate::domain::listed::PRIORITY;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listed::queue;
 use chrono::DateTime;
 use chrono::Utc;
+use sqlx::Connection;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -274,7 +276,7 @@ impl Db {
                     -- Nor is a dead one heard of: had its account been told of a 404 last, the connection were removed.
                     ON CONFLICT (connection_id) DO UPDATE
                     SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
-                        priority = excluded.priority, run_at = excluded.run_at, not_before = NULL,
+                        priority = excluded.priority, asked_priority = NULL, run_at = excluded.run_at, not_before = NULL,
                         wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
                         settle_deadline = excluded.settle_deadline, settle_polls = 0, seen_fingerprint = NULL,
                         seen_at = NULL, attempt = 0, malformed = 0
@@ -291,7 +293,14 @@ impl Db {
                 PRIORITY,
                 deadline.as_secs_f64()
             );
-            let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+            let result = within(async {
+                let mut tx = session.begin().await?;
+                queue::hold_forget(&mut tx).await?;
+                let page = query.fetch_one(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(page)
+            })
+            .await;
             let page = session.settle(result)?;
             absent += page.absent.unsigned_abs();
             let Some(last) = page.last else {

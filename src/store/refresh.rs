@@ -5,6 +5,8 @@ use crate::domain::listed::PRIORITY;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listed::queue;
+use sqlx::Connection;
 use std::time::Duration;
 
 /// Connections that are looked at in one step.
@@ -29,8 +31,8 @@ impl Db {
     /// Looks at some more connections, in the order of their ids and from the beginning again at the end, and puts into
     /// the queue, behind all fresh work, those that are active and whose tools were last synced or tried a while ago, or,
     /// where the last sync failed, last tried. Each has its own while, of three to four quarters of `after`, so that what
-    /// was synced together does not stay together. What is in the queue is left alone, but for a dead job whose tools
-    /// failed or did not settle. One replica at a time does it. Returns how many were put there.
+    /// was synced together does not stay together. What is in the queue is left alone, but for a dead job that no
+    /// request led to and whose tools failed or did not settle. One replica at a time does it. Returns how many were put there.
     ///
     /// # Errors
     /// When the database fails; nothing has happened then.
@@ -61,13 +63,17 @@ impl Db {
                     SELECT last_attempt_at FROM feather.sync_results WHERE connection_id = p.id OFFSET 0
                 ) AS r ON true
                 LEFT JOIN LATERAL (
-                    SELECT state, error_class FROM feather.sync_jobs WHERE connection_id = p.id OFFSET 0
+                    SELECT state, error_class, finalize_started_at = wanted_at AS unasked
+                    FROM feather.sync_jobs WHERE connection_id = p.id OFFSET 0
                 ) AS j ON true
                 LEFT JOIN LATERAL (
                     SELECT true AS waits FROM feather.sync_requests WHERE connection_id = p.id LIMIT 1
                 ) AS q ON true
-                WHERE p.active AND q.waits IS NULL AND (j.state IS NULL OR j.error_class IN ('tools_failed', 'settle_timeout'))
-                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed THEN p.tools_synced_at END, r.last_attempt_at), '-infinity')
+                WHERE p.active AND q.waits IS NULL
+                  -- A dead job that a request led to stays until somebody looks at it: a refresh that fails leaves none.
+                  AND (j.state IS NULL OR j.unasked AND j.error_class IN ('tools_failed', 'settle_timeout'))
+                  -- Upstream's clock may be ahead, by a year as well: what is still to come says nothing.
+                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed AND p.tools_synced_at <= now() THEN p.tools_synced_at END, r.last_attempt_at), '-infinity')
                       < now() - $6 * interval '1 second' * (0.75 + (uuid_hash(p.id) & 1023) / 4096.0)
                 ORDER BY p.id
                 LIMIT (SELECT n FROM room)
@@ -78,11 +84,11 @@ impl Db {
                 SELECT id, $1, 'refresh', $7, now(), now(), now() FROM old ORDER BY id
                 ON CONFLICT (connection_id) DO UPDATE
                 SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
-                    priority = excluded.priority, run_at = excluded.run_at, not_before = NULL,
+                    priority = excluded.priority, asked_priority = NULL, run_at = excluded.run_at, not_before = NULL,
                     wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
                     settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL, attempt = 0,
                     malformed = 0
-                WHERE j.state = 'dead'
+                WHERE j.state = 'dead' AND j.finalize_started_at = j.wanted_at
                 RETURNING j.connection_id
             ), moved AS (
                 UPDATE feather.sync_refreshes
@@ -104,7 +110,14 @@ impl Db {
             step.after.as_secs_f64(),
             PRIORITY
         );
-        let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
+        let result = within(async {
+            let mut tx = session.begin().await?;
+            queue::hold_forget(&mut tx).await?;
+            let asked = query.fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(asked)
+        })
+        .await;
         session.settle(result).map(i64::unsigned_abs)
     }
 }

@@ -150,6 +150,7 @@ impl Db {
                 SET state = 'pending', phase = 'finalize', account = w.account, error_class = NULL,
                     settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL,
                     priority = CASE WHEN j.state = 'dead' THEN w.priority ELSE LEAST(j.priority, w.priority) END,
+                    asked_priority = CASE WHEN j.state = 'dead' THEN NULL ELSE j.asked_priority END,
                     run_at = CASE WHEN j.state = 'dead' THEN w.run_at
                                   ELSE GREATEST(LEAST(j.run_at, w.run_at), j.not_before) END,
                     not_before = CASE WHEN j.state = 'dead' THEN NULL ELSE j.not_before END,

@@ -44,6 +44,7 @@ pub struct Account {
     pub(super) client: Arc<ApiClient>,
     requests_per_minute: Arc<AtomicU32>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) max_in_flight: u32,
     recent: Arc<Mutex<Recent>>,
 }
 
@@ -77,6 +78,7 @@ impl Account {
             client: Arc::new(client),
             requests_per_minute: Arc::new(AtomicU32::new(settings.requests_per_minute)),
             slots: Arc::new(Semaphore::new(settings.max_in_flight as usize)),
+            max_in_flight: settings.max_in_flight,
             recent: Arc::default(),
         }
     }

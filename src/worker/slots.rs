@@ -76,6 +76,11 @@ impl Slots {
         self.calls.available_permits() == 0
     }
 
+    /// All of them.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Calls that are out.
     pub(super) fn taken(&self) -> usize {
         self.most - self.calls.available_permits().min(self.most)

@@ -270,6 +270,7 @@ impl Worker {
                 worker: &self.settings.name,
                 prefer,
                 spare: self.settings.budget_share,
+                refreshes: self.refreshes_for(account),
                 known: &known.unwrap_or_default(),
             })
             .await?;

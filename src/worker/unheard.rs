@@ -1,7 +1,10 @@
 //! Claims whose answer was lost on its way: what they leased, if anything, is given back rather than left to its lease.
 
+use crate::domain::AccountName;
 use crate::domain::Job;
+use crate::domain::Phase;
 use crate::store::StoreError;
+use crate::worker::Account;
 use crate::worker::Running;
 use crate::worker::Worker;
 use std::collections::HashMap;
@@ -15,6 +18,14 @@ use uuid::Uuid;
 const MAY_TURN_UP: Duration = Duration::from_secs(35);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A job that is worked on.
+#[derive(Clone, Debug)]
+pub(super) struct AtWork {
+    connection_id: Uuid,
+    /// Of a refresh: whose.
+    refreshed_for: Option<AccountName>,
+}
+
 /// A claim that nobody has heard of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unheard {
@@ -25,10 +36,14 @@ pub(super) struct Unheard {
 impl Worker {
     /// Remembers that these are worked on.
     pub(super) fn hold<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
-        self.lock_held().extend(
-            jobs.into_iter()
-                .map(|job| (job.lease_token, job.connection_id)),
-        );
+        self.lock_held().extend(jobs.into_iter().map(|job| {
+            let is_refresh = job.phase == Phase::Refresh;
+            let at_work = AtWork {
+                connection_id: job.connection_id,
+                refreshed_for: is_refresh.then(|| job.account.clone()),
+            };
+            (job.lease_token, at_work)
+        }));
     }
 
     /// They are written down or given back. What can be neither stays held on to: its lease has to run out.
@@ -41,7 +56,35 @@ impl Worker {
 
     /// Connections that are worked on.
     pub(super) fn at_work(&self) -> Vec<Uuid> {
-        self.lock_held().values().copied().collect()
+        self.lock_held()
+            .values()
+            .map(|at_work| at_work.connection_id)
+            .collect()
+    }
+
+    /// How many refreshes of `account` may begin: they have a part of all slots and of the account's, as they have of the
+    /// budget. Calls that take long would else take every slot, few as they are in a minute.
+    pub(super) fn refreshes_for(&self, account: &Account) -> f64 {
+        let (mut all, mut own) = (0_u32, 0_u32);
+        let held = self.lock_held();
+        for whose in held
+            .values()
+            .filter_map(|at_work| at_work.refreshed_for.as_ref())
+        {
+            all += 1;
+            own += u32::from(*whose == account.name);
+        }
+        drop(held);
+        let left = |slots: u32, taken: u32| {
+            (f64::from(slots) * self.settings.budget_share)
+                .floor()
+                .max(1.0)
+                - f64::from(taken)
+        };
+        let most = u32::try_from(self.slots.most()).unwrap_or(u32::MAX);
+        left(most, all)
+            .min(left(account.max_in_flight, own))
+            .max(0.0)
     }
 
     /// After a claim that failed: whether it has leased anything is not known.
@@ -88,7 +131,7 @@ impl Worker {
         }
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, HashMap<Uuid, Uuid>> {
+    fn lock_held(&self) -> MutexGuard<'_, HashMap<Uuid, AtWork>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

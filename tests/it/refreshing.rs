@@ -2,11 +2,13 @@
 
 use crate::world::World;
 use crate::world::ids;
+use feather_sync::domain::AccountName;
 use feather_sync::sim::Call;
 use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::Kind;
 use feather_sync::sim::On;
+use feather_sync::store::RefreshStep;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -154,11 +156,12 @@ async fn a_refresh_that_fails_is_retried_and_one_of_a_deleted_connection_removes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes() {
+async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes_unless_a_request_led_to_it()
+{
     let mut world = World::new().await;
-    let ids = ids(2);
+    let ids = ids(3);
     world.sim.set_faults(vec![FaultRule {
-        ids: vec![ids[0]],
+        ids: vec![ids[0], ids[2]],
         ..FaultRule::new(Fault::ToolsFailed)
     }]);
     world.sync(&ids).await;
@@ -171,10 +174,33 @@ async fn tools_whose_sync_failed_are_refreshed_and_their_dead_job_goes() {
     world
         .execute("UPDATE feather.integration_connections SET tools_synced_at = now()")
         .await;
+    // A list led to the one, a request to the other.
+    world
+        .execute(&format!(
+            "UPDATE feather.sync_jobs SET wanted_at = finalize_started_at WHERE connection_id = '{}'",
+            ids[0]
+        ))
+        .await;
     world.set("FEATHER_SYNC__RECONCILE__REFRESH_AFTER", "1h");
     let replica = world.start();
-    world.until(NOTHING_LEFT).await;
+    world
+        .until(&format!(
+            "NOT EXISTS (SELECT FROM feather.sync_jobs WHERE connection_id <> '{}')",
+            ids[2]
+        ))
+        .await;
+    // One more step.
+    world
+        .until("(SELECT due_at > now() AND due_at < now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
+    world
+        .until("(SELECT due_at > now() + interval '4 seconds' FROM feather.sync_refreshes)")
+        .await;
     replica.stop().await;
+    let dead: Vec<(Uuid, String)> = world
+        .rows("SELECT connection_id, state FROM feather.sync_jobs")
+        .await;
+    assert_eq!(dead, [(ids[2], "dead".to_owned())]);
     let asked = refreshes(&world);
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].connection_id, Some(ids[0]));
@@ -304,4 +330,72 @@ async fn nothing_is_refreshed_unless_it_is_configured() {
         .value("SELECT count(*) FROM feather.sync_refreshes")
         .await;
     assert_eq!(steps, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_meanwhile_is_not_asked_for() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let step = RefreshStep {
+        account: &account,
+        after: Duration::from_secs(3600),
+        failed: &[],
+        most: 10.0,
+        every: Duration::from_millis(1),
+    };
+    // A first step only says when the next one is due.
+    assert_eq!(db.ask_for_refreshes(step).await.unwrap(), 0);
+    // What a forget holds until it ends.
+    let mut forget = world.pool.begin().await.unwrap();
+    let gone = format!(
+        "SELECT pg_advisory_xact_lock(7305801, 4);
+         DELETE FROM feather.integration_connections WHERE id = '{0}';
+         DELETE FROM feather.integration_connection_tools WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_attempts WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_events WHERE connection_id = '{0}';
+         DELETE FROM feather.connection_versions WHERE id = '{0}';
+         DELETE FROM feather.tool_versions WHERE connection_id = '{0}';
+         DELETE FROM feather.sync_results WHERE connection_id = '{0}'",
+        ids[0]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(gone))
+        .execute(&mut *forget)
+        .await
+        .unwrap();
+    let let_go = async {
+        world
+            .until(
+                "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database =
+                      (SELECT oid FROM pg_database WHERE datname = current_database())) = 2",
+            )
+            .await;
+        forget.commit().await.unwrap();
+    };
+    let (refreshes, absent, ()) = tokio::join!(
+        db.ask_for_refreshes(step),
+        db.ask_after_absent(&account, chrono::Utc::now(), Duration::from_secs(60)),
+        let_go
+    );
+    refreshes.unwrap();
+    absent.unwrap();
+    db.close().await;
+    let asked: Vec<(Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_jobs")
+        .await;
+    assert_eq!(asked, [(ids[1],)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_that_were_synced_in_the_future_are_refreshed_once_their_last_try_is_old() {
+    let (world, _) = synced_a_day_ago(1).await;
+    world
+        .execute(
+            "UPDATE feather.integration_connections SET tools_synced_at = now() + interval '1 year'",
+        )
+        .await;
+    let replica = world.start();
+    world.called(2).await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    assert_eq!(refreshes(&world).len(), 1);
 }

@@ -24,8 +24,9 @@ pub(super) struct Jobs {
     pub(super) refuted: HashSet<Uuid>,
 }
 
-/// Lets nobody forget anything until the transaction ends: what it has put there would not be seen, and stay.
-pub(super) async fn hold_forget(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Lets nobody forget anything until the transaction ends: what it has put there would not be seen, and stay. A statement of
+/// its own, so that those that follow see what was forgotten while it waited.
+pub(in crate::store) async fn hold_forget(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock_shared(7305801, 4)")
         .execute(conn)
         .await?;
@@ -135,7 +136,7 @@ pub(super) async fn follow(
          ORDER BY v.id
          ON CONFLICT (connection_id) DO UPDATE
          SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
-             priority = excluded.priority, run_at = excluded.run_at, not_before = NULL, wanted_at = excluded.wanted_at,
+             priority = excluded.priority, asked_priority = NULL, run_at = excluded.run_at, not_before = NULL, wanted_at = excluded.wanted_at,
              finalize_started_at = excluded.finalize_started_at, settle_deadline = excluded.settle_deadline, settle_polls = 0,
              seen_fingerprint = excluded.seen_fingerprint, seen_at = excluded.seen_at, attempt = 0, malformed = 0
          WHERE j.state = 'dead' AND j.error_class = 'not_found' AND j.phase <> 'finalize'

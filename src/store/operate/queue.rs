@@ -45,6 +45,8 @@ pub(in crate::store) async fn make_due(
                 seen_fingerprint = CASE WHEN state = 'dead' THEN NULL ELSE seen_fingerprint END,
                 seen_at = CASE WHEN state = 'dead' THEN NULL ELSE seen_at END,
                 attempt = CASE WHEN state = 'dead' THEN 0 ELSE attempt END,
+                priority = CASE WHEN state = 'dead' THEN LEAST(priority, asked_priority) ELSE priority END,
+                asked_priority = CASE WHEN state = 'dead' THEN NULL ELSE asked_priority END,
                 malformed = CASE WHEN state = 'dead' THEN 0 ELSE malformed END,
                 not_before = CASE WHEN state = 'dead' THEN NULL ELSE not_before END,
                 wanted_at = CASE WHEN state = 'dead' THEN now() ELSE wanted_at END,

@@ -54,6 +54,7 @@ impl Queue {
             worker: "a test",
             prefer: Phase::Finalize,
             spare: 0.2,
+            refreshes: 10.0,
             known: &[],
         };
         let begun = Instant::now();

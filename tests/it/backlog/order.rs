@@ -41,6 +41,7 @@ async fn fresh_requests_go_before_polls_before_retries_before_what_nobody_asked_
             worker: "a test",
             prefer: Phase::Finalize,
             spare: 0.2,
+            refreshes: 10.0,
             known: &[],
         };
         let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
@@ -90,4 +91,96 @@ async fn a_pile_of_retries_keeps_no_fresh_request_waiting() {
         .value("SELECT count(*) FROM feather.sync_jobs WHERE priority = 1")
         .await;
     assert_eq!(behind, PILE as i64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_of_all_priorities_keep_to_their_limit_together() {
+    let world = World::new().await;
+    let all = ids(6);
+    world.sync(&all).await;
+    for (n, id) in all.iter().enumerate() {
+        world
+            .execute(&format!(
+                "INSERT INTO feather.sync_jobs (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at)
+                 VALUES ('{id}', 'default', 'refresh', {}, now() - interval '1 min', now(), now())",
+                1000 + n % 2
+            ))
+            .await;
+    }
+    world
+        .execute("UPDATE feather.sync_accounts SET spare_tokens = 100, tokens = 1000")
+        .await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let request = ClaimRequest {
+        account: &account,
+        slots: 6,
+        budget: Budget::per_minute(60_000_000),
+        lease: Duration::from_secs(90),
+        worker: "a test",
+        prefer: Phase::Finalize,
+        spare: 0.2,
+        refreshes: 2.0,
+        known: &[],
+    };
+    let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
+        panic!("nothing is due")
+    };
+    db.close().await;
+    assert_eq!(jobs.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_after_a_retry_stand_where_their_request_stood() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    world.sim.script(id, [Fault::status(503)]);
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![id],
+        ..FaultRule::new(Fault::NeverSettles)
+    }]);
+    world.enqueue(&[id]).await;
+    let replica = world.start();
+    world
+        .until("EXISTS (SELECT FROM feather.sync_attempts WHERE outcome = 'retry')")
+        .await;
+    world
+        .until("(SELECT phase = 'settle' FROM feather.sync_jobs)")
+        .await;
+    let (priority, asked): (i16, Option<i16>) = world
+        .row("SELECT priority, asked_priority FROM feather.sync_jobs")
+        .await;
+    replica.stop().await;
+    assert_eq!((priority, asked), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_call_takes_nothing_from_what_is_saved_up_for_refreshes() {
+    let world = World::new().await;
+    let id = ids(1)[0];
+    world.sync(&[id]).await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at)
+             VALUES ('{id}', 'default', 'refresh', 1000, now(), now(), now());
+             UPDATE feather.sync_accounts
+             SET tokens = 5, spare_tokens = 0, tokens_at = now() - interval '10 min', spare_at = now() - interval '10 min'"
+        ))
+        .await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let budget = Budget::per_minute(6_000);
+    db.draw(&account, budget, Duration::ZERO).await.unwrap();
+    let request = ClaimRequest {
+        account: &account,
+        slots: 1,
+        budget,
+        lease: Duration::from_secs(90),
+        worker: "a test",
+        prefer: Phase::Finalize,
+        spare: 0.2,
+        refreshes: 10.0,
+        known: &[],
+    };
+    let claim = db.claim(&request).await.unwrap();
+    db.close().await;
+    assert!(matches!(claim, Claim::Jobs { .. }), "{claim:?}");
 }

@@ -217,7 +217,7 @@ async fn a_clock_of_the_database_that_goes_back_stops_nobody() {
     let world = World::with(Scenario::from_toml("tools = 0").unwrap()).await;
     // What a step back by an hour leaves behind.
     world
-        .execute("UPDATE feather.sync_accounts SET tokens = 0, tokens_at = now() + interval '1 hour', pace = 0.5, pace_at = now() + interval '1 hour'")
+        .execute("UPDATE feather.sync_accounts SET tokens = 0, tokens_at = now() + interval '1 hour', spare_at = now() + interval '1 hour', pace = 0.5, pace_at = now() + interval '1 hour'")
         .await;
     let replica = world.start();
     world.enqueue(&ids(1)).await;
@@ -226,7 +226,7 @@ async fn a_clock_of_the_database_that_goes_back_stops_nobody() {
         .await;
     replica.stop().await;
     let sane: bool = world
-        .value("SELECT tokens_at <= now() AND pace_at <= now() AND tokens <= 600 FROM feather.sync_accounts")
+        .value("SELECT tokens_at <= now() AND spare_at <= now() AND pace_at <= now() AND tokens <= 600 FROM feather.sync_accounts")
         .await;
     assert!(sane);
 }
@@ -262,6 +262,7 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
         worker: "w",
         prefer: Phase::Finalize,
         spare: 0.2,
+        refreshes: 10.0,
         known: &[],
     };
     for _ in 0..3 {

@@ -73,3 +73,27 @@ async fn no_more_are_put_into_the_queue_than_the_budget_allows_soon() {
     // A second's fifth, twice as many as two steps of five seconds have.
     assert_eq!(waiting, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_refreshes_leave_slots_to_what_is_asked_for() {
+    let (mut world, _) = synced_a_day_ago(12).await;
+    world
+        .set("FEATHER_SYNC__WORKER__CONCURRENCY", "4")
+        .set("FEATHER_SYNC__RECONCILE__BUDGET_SHARE", "0.5");
+    // No call ends.
+    let gate = world.sim.hold();
+    let replica = world.start();
+    let running =
+        "SELECT count(*) FROM feather.sync_jobs WHERE state = 'running' AND phase = 'refresh'";
+    world.until(&format!("({running}) >= 2")).await;
+    let fresh = Uuid::from_u128(0xffff_ffff_0000_4000_8000_0000_0000_0001);
+    world.enqueue(&[fresh]).await;
+    world
+        .until("(SELECT count(*) FROM feather.sync_jobs WHERE state = 'running' AND phase = 'finalize') = 1")
+        .await;
+    assert_eq!(world.value::<i64>(running).await, 2);
+    drop(gate);
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    world.check().await;
+}
