@@ -19,6 +19,8 @@ async fn a_refresh_survives_the_death_of_its_process_wherever_that_is() {
         let mut killed = Process::armed(&world, &format!("{}:1:kill", point.as_str()));
         killed.killed_at(point).await;
         let other = Process::start(&world);
+        // It may have nothing to do, and only then heeds a signal.
+        other.until_log("is working").await;
         world
             .until("(SELECT count(DISTINCT connection_id) FROM feather.sync_attempts WHERE kind = 'reconcile' AND outcome <> 'crashed') = 2")
             .await;
