@@ -29,7 +29,7 @@ COMMENT ON COLUMN feather.sync_actions.id IS 'Number of the action.';
 COMMENT ON COLUMN feather.sync_actions.action IS 'retry, cancel or sync.';
 COMMENT ON COLUMN feather.sync_actions.filter IS 'Which jobs. A daemon that does not know all of it leaves the action to others.';
 COMMENT ON COLUMN feather.sync_actions.requested_by IS 'Who asked for it.';
-COMMENT ON COLUMN feather.sync_actions.requested_at IS 'When. What came to match later is left alone.';
+COMMENT ON COLUMN feather.sync_actions.requested_at IS 'When. What was asked for later is left alone, but for jobs planned for later and those that a later request has joined.';
 COMMENT ON COLUMN feather.sync_actions.expected IS 'How many jobs matched then; null where there were too many to count.';
 COMMENT ON COLUMN feather.sync_actions.done IS 'On how many it has acted.';
 COMMENT ON COLUMN feather.sync_actions.behind IS 'Connections up to this one have been looked at; null while none has, or none need be.';
