@@ -18,6 +18,8 @@ mod floor;
 mod idle;
 mod latency;
 mod memory;
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 mod process;
 mod producers;
 mod report;

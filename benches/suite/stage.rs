@@ -1,5 +1,6 @@
 //! What a measure plays on: a Postgres, an API, fresh databases, and the programs that are compared.
 
+use crate::ports::free_port;
 use crate::process;
 use crate::process::Process;
 use feather_sync::local_postgres::LocalPostgres;
@@ -9,7 +10,6 @@ use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::Row;
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
@@ -187,11 +187,7 @@ impl Stage {
                 _sim: None,
             };
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), scenario).unwrap();

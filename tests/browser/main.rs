@@ -17,6 +17,8 @@ mod hostile;
 mod jobs;
 mod looks;
 mod pages;
+#[path = "../support/ports.rs"]
+mod ports;
 mod scene;
 mod screenshots;
 #[path = "../support/truth.rs"]

@@ -1,13 +1,13 @@
 //! A daemon at work, with something of everything that pages show.
 
 use crate::browser::Browser;
+use crate::ports::free_port;
 use crate::world::Replica;
 use crate::world::World;
 use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::Scenario;
 use feather_sync::sim::StatusFault;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::time::Duration;
 use uuid::Uuid;
@@ -105,12 +105,4 @@ impl Scene {
     pub(crate) async fn end(self) {
         self.replica.stop().await;
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }

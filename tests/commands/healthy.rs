@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::database::Database;
+use crate::ports::free_port;
 use crate::program::Outcome;
 use crate::program::finish;
 use crate::program::program;
@@ -28,12 +29,6 @@ fn command(arguments: &[&str], database: &str, listen: &str) -> Command {
     command.env("FEATHER_API_KEY", "fth_test");
     command.env("FEATHER_SYNC__ADMIN__LISTEN", listen);
     command
-}
-
-/// Free when asked for; the daemon takes it moments later.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Asks until the answer has this exit code and says this.

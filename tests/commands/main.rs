@@ -23,6 +23,8 @@ mod migrate;
 mod needles;
 mod pages;
 mod pipes;
+#[path = "../support/ports.rs"]
+mod ports;
 mod posting;
 mod privileges;
 mod program;

@@ -18,6 +18,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::database::Database;
+use crate::ports::free_port;
 use crate::program::ID;
 use crate::program::program;
 use crate::sim::sim;
@@ -217,13 +218,22 @@ impl World {
         );
         self.db.run(&format!("SELECT feather.enqueue('{ID}')"));
         let mut daemon = program(&["run"]);
-        // Nobody reads what it says.
+        let log = self.folder.path().join("daemon.log");
         self.command(&mut daemon)
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.daemon = Some(daemon.spawn().expect("a daemon"));
-        self.db
-            .until("SELECT EXISTS (SELECT FROM feather.connections)");
+            .stderr(fs::File::create(&log).expect("a log"));
+        let deadline = Instant::now() + PATIENCE;
+        let daemon = self.daemon.insert(daemon.spawn().expect("a daemon"));
+        while self
+            .db
+            .value("SELECT EXISTS (SELECT FROM feather.connections)")
+            != "t"
+        {
+            let works = daemon.try_wait().expect("a daemon").is_none() && Instant::now() < deadline;
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(works, "the daemon ended, or syncs nothing: {}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         // One that waits, for what is done with such.
         self.db.run(&format!(
             "SELECT feather.enqueue('{ID}', run_at => now() + interval '1 day')"
@@ -325,10 +335,8 @@ impl Drop for World {
     }
 }
 
-/// Free when asked for; taken by the page's daemon or simulator moments later.
 fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("a port").to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// Users that the pages speak of as the reader's own. They are the whole server's.

@@ -2,12 +2,12 @@
 
 use std::io::Read;
 use std::io::Write;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::database::Database;
+use crate::ports::free_port;
 use crate::program::ID;
 use crate::program::finish;
 use crate::program::program;
@@ -43,11 +43,7 @@ fn post(port: u16, body: &str) -> String {
 fn a_mere_worker_enqueues_and_its_log_has_the_count_and_nothing_of_the_body() {
     let db = Database::migrated();
     let user = db.user(Some("feather_worker"));
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let mut command = program(&["run"]);
     command
         .env("DATABASE_URL", db.url_as(&user))

@@ -4,7 +4,6 @@ use std::fs;
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
@@ -18,6 +17,7 @@ use feather_sync::local_postgres::Options;
 use crate::database::sql;
 use crate::needles::Search;
 use crate::needles::percent_encoded;
+use crate::ports::free_port;
 use crate::program::program;
 use crate::program::run;
 use crate::program::signal;
@@ -205,11 +205,7 @@ fn no_work_of_the_daemon_shows_a_secret_anywhere() {
 
     for (round, format) in ["text", "json", "journald"].into_iter().enumerate() {
         let (sim, address) = sim(&["--scenario", file("faults.toml").to_str().unwrap()]);
-        let admin = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let admin = free_port();
         let log = file(format);
         let child = daemon(
             &server,

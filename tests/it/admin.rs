@@ -1,9 +1,9 @@
 //! The admin listener over HTTP.
 
+use crate::ports::free_port;
 use crate::world::Replica;
 use crate::world::World;
 use crate::world::ids;
-use std::net::TcpListener;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -30,15 +30,6 @@ pub(crate) async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
     let answer = ask(port, &request).await;
     let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     (status(&answer), body)
-}
-
-/// Free when asked for; the daemon takes it moments later.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 pub(crate) async fn until_status(port: u16, path: &str, wanted: u16) -> String {

@@ -22,6 +22,8 @@ mod main_job;
 mod operating;
 mod outcomes;
 mod poison;
+#[path = "../support/ports.rs"]
+mod ports;
 mod posting;
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -8,9 +8,9 @@ mod restart;
 mod room;
 mod unknown;
 
-use crate::admin::free_port;
 use crate::admin::get;
 use crate::admin::until_status;
+use crate::ports::free_port;
 use crate::proxy::Proxy;
 use crate::proxy::Target;
 use crate::world::Replica;

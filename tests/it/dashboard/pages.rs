@@ -144,7 +144,7 @@ async fn pages_forbid_what_they_do_not_need_and_keep_no_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_database_is_away_pages_say_so() {
     let mut world = World::new().await;
-    let port = crate::admin::free_port();
+    let port = crate::ports::free_port();
     world.set("FEATHER_SYNC__ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     world.set(
         "DATABASE_URL",

@@ -1,9 +1,9 @@
 //! What the server may say, at every operation: a trigger says it a few times, then lets go.
 
 use super::synced_at_once;
-use crate::admin::free_port;
 use crate::admin::get;
 use crate::admin::until_status;
+use crate::ports::free_port;
 use crate::world::World;
 use crate::world::ids;
 use std::time::Duration;

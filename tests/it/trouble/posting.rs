@@ -1,8 +1,8 @@
 //! Requests that come over HTTP meanwhile.
 
 use super::Scene;
-use crate::admin::free_port;
 use crate::admin::until_status;
+use crate::ports::free_port;
 use crate::posting::JSON;
 use crate::posting::LATE;
 use crate::posting::asking_for;
