@@ -25,8 +25,8 @@ pub enum Point {
     Locked,
     /// Connections are written, their tools are not.
     ConnectionsWritten,
-    /// The history is written, the jobs are not.
-    Recorded,
+    /// The jobs are written, the history is not.
+    JobsWritten,
     /// About to COMMIT a batch.
     BeforeCommit,
     /// The batch is committed, and nothing has been made of that.
@@ -57,7 +57,7 @@ impl Point {
         Self::Gathered,
         Self::Locked,
         Self::ConnectionsWritten,
-        Self::Recorded,
+        Self::JobsWritten,
         Self::BeforeCommit,
         Self::Committed,
         Self::Releasing,
@@ -80,7 +80,7 @@ impl Point {
             Self::Gathered => "gathered",
             Self::Locked => "locked",
             Self::ConnectionsWritten => "connections-written",
-            Self::Recorded => "recorded",
+            Self::JobsWritten => "jobs-written",
             Self::BeforeCommit => "before-commit",
             Self::Committed => "committed",
             Self::Releasing => "releasing",

@@ -24,6 +24,7 @@ mod attempt;
 mod audit;
 mod checkup;
 mod claim;
+mod closing;
 mod commit;
 mod connection;
 mod dossier;

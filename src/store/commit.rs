@@ -12,11 +12,11 @@ use crate::store::account::Said;
 use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
+use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::Recording;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
-use crate::store::event;
 use crate::store::event::Changes;
 use crate::store::job;
 use crate::store::job::JobUpdate;
@@ -125,16 +125,21 @@ async fn write_batch(
             due.insert(f.job.connection_id, *until);
         }
     }
-    let synced = record(conn, &applied, now, worker, &changes, &due).await?;
-    reach(Point::Recorded);
     if !updates.is_empty() {
         job::update(conn, &updates).await?;
     }
-    let events: Vec<_> = applied
-        .iter()
-        .filter_map(|finished| changes.of_attempt(finished, &synced))
-        .collect();
-    event::write(conn, &events, recording.notify).await?;
+    reach(Point::JobsWritten);
+    let done = applied.iter().filter(|f| f.verdict.next == Next::Done);
+    let events = applied.iter().filter_map(|f| changes.of_attempt(f));
+    Closing {
+        new_tools: &changes.tools.new,
+        attempts: &attempts(&applied, now, worker, &changes, &due),
+        done: &done.map(|f| f.job.connection_id).collect::<Vec<_>>(),
+        events: &events.collect::<Vec<_>>(),
+        notify: recording.notify,
+    }
+    .write(conn)
+    .await?;
 
     Ok(batch
         .iter()
@@ -191,11 +196,11 @@ async fn committed_before(
         .collect())
 }
 
-async fn write_snapshots(
+async fn write_snapshots<'a>(
     conn: &mut PgConnection,
-    applied: &[&Finished],
+    applied: &[&'a Finished],
     history: bool,
-) -> Result<Changes, StoreError> {
+) -> Result<Changes<'a>, StoreError> {
     let mut changes = Changes::default();
     let gone: Vec<_> = applied.iter().filter(|f| f.verdict.gone).collect();
     if !gone.is_empty() {
@@ -233,15 +238,15 @@ async fn write_snapshots(
     Ok(changes)
 }
 
-async fn record(
-    conn: &mut PgConnection,
-    applied: &[&Finished],
+/// What the history says of a batch.
+fn attempts<'a>(
+    applied: &[&'a Finished],
     now: DateTime<Utc>,
-    worker: &str,
-    changes: &Changes,
+    worker: &'a str,
+    changes: &Changes<'_>,
     due: &HashMap<Uuid, DateTime<Utc>>,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let records: Vec<_> = applied
+) -> Vec<AttemptRecord<'a>> {
+    applied
         .iter()
         .map(|finished @ Finished { job, verdict, took }| AttemptRecord {
             account: job.account.as_str(),
@@ -265,13 +270,7 @@ async fn record(
             finalize_started_at: Some(job.finalize_started_at),
             time_to_sync: time_to_sync(finished, now),
         })
-        .collect();
-    let done: Vec<_> = applied
-        .iter()
-        .filter(|f| f.verdict.next == Next::Done)
-        .map(|f| f.job.connection_id)
-        .collect();
-    attempt::record(conn, &records, &done).await
+        .collect()
 }
 
 /// The job's next state; `None` when it is done.

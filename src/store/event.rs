@@ -5,8 +5,7 @@ use crate::domain::Outcome;
 use crate::store::attempt::ToolChanges;
 use crate::store::snapshot::Written;
 use crate::store::tools::ToolIds;
-use sqlx::PgConnection;
-use std::collections::HashMap;
+use crate::store::tools::WrittenTools;
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -24,7 +23,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Removed => "connection_removed",
             Self::Dead => "connection_dead",
@@ -41,12 +40,16 @@ impl Kind {
 /// A row of the feed.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
-    account: &'a str,
-    connection_id: Uuid,
-    kind: Kind,
-    error_class: Option<&'static str>,
-    columns: Option<&'a [String]>,
-    tools: Option<&'a ToolIds>,
+    pub(super) account: &'a str,
+    pub(super) connection_id: Uuid,
+    /// `None`: nothing is to be told, unless its attempt makes it [`Kind::Synced`].
+    pub(super) kind: Option<Kind>,
+    /// By its attempt it is [`Kind::Synced`], whatever else, if that is the first success or the first after a sync that
+    /// was given up.
+    pub(super) may_be_synced: bool,
+    pub(super) error_class: Option<&'static str>,
+    pub(super) columns: Option<&'a [String]>,
+    pub(super) tools: Option<&'a ToolIds>,
 }
 
 impl<'a> Event<'a> {
@@ -55,7 +58,8 @@ impl<'a> Event<'a> {
         Self {
             account,
             connection_id,
-            kind,
+            kind: Some(kind),
+            may_be_synced: false,
             error_class: None,
             columns: None,
             tools: None,
@@ -73,17 +77,18 @@ impl<'a> Event<'a> {
 
 /// What a transaction has done to the tables.
 #[derive(Default)]
-pub(super) struct Changes {
+pub(super) struct Changes<'a> {
     pub(super) written: Written,
-    pub(super) tools: HashMap<Uuid, ToolIds>,
+    pub(super) tools: WrittenTools<'a>,
     /// Connections that were marked removed.
     pub(super) removed: HashSet<Uuid>,
 }
 
-impl Changes {
+impl Changes<'_> {
     /// How many tools of a connection are not what they were.
     pub(super) fn tools_of(&self, connection_id: Uuid) -> ToolChanges {
         self.tools
+            .changes
             .get(&connection_id)
             .map(ToolIds::counts)
             .unwrap_or_default()
@@ -99,7 +104,7 @@ impl Changes {
         // Whoever reads of a new connection reads all of it.
         let known = self.written.known.contains(id);
         let columns = self.written.columns.get(id).map(Vec::as_slice);
-        let tools = self.tools.get(id).filter(|_| known);
+        let tools = self.tools.changes.get(id).filter(|_| known);
         let kind = if self.written.back.contains(id) {
             Kind::Revived
         } else if !known {
@@ -118,12 +123,8 @@ impl Changes {
         })
     }
 
-    /// What became of a connection by an attempt. `synced` are those that are so for the first time, or again.
-    pub(super) fn of_attempt<'a>(
-        &'a self,
-        finished: &'a Finished,
-        synced: &HashSet<Uuid>,
-    ) -> Option<Event<'a>> {
+    /// What became of a connection by an attempt.
+    pub(super) fn of_attempt<'a>(&'a self, finished: &'a Finished) -> Option<Event<'a>> {
         let (job, verdict) = (&finished.job, &finished.verdict);
         let id = job.connection_id;
         let account = job.account.as_str();
@@ -133,72 +134,22 @@ impl Changes {
             .and_then(|_| self.of_written(account, id));
         let dead = verdict.outcome == Outcome::Dead;
         let kind = if self.removed.contains(&id) {
-            Kind::Removed
+            Some(Kind::Removed)
         } else if dead {
-            Kind::Dead
-        } else if synced.contains(&id) {
-            Kind::Synced
+            Some(Kind::Dead)
         } else {
-            return written;
+            written.as_ref().and_then(|event| event.kind)
         };
+        let may_be_synced = verdict.outcome == Outcome::Synced;
         let class = verdict.class.filter(|_| dead);
-        Some(Event {
+        (kind.is_some() || may_be_synced).then(|| Event {
+            account,
+            connection_id: id,
             kind,
+            may_be_synced,
             error_class: class.map(|class| class.as_str()),
-            ..written.unwrap_or_else(|| Event::bare(account, id, kind))
+            columns: written.as_ref().and_then(|event| event.columns),
+            tools: written.as_ref().and_then(|event| event.tools),
         })
     }
-}
-
-/// Writes events, as the last statement before COMMIT: a number is drawn under a lock that the transaction keeps to its
-/// end, so that no larger number is seen before a smaller one. Nothing that others hold may be waited for after it.
-pub(super) async fn write(
-    conn: &mut PgConnection,
-    events: &[Event<'_>],
-    notify: bool,
-) -> Result<(), sqlx::Error> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    macro_rules! column {
-        ($event:ident => $value:expr) => {
-            events.iter().map(|$event| $value).collect::<Vec<_>>()
-        };
-    }
-    let ids = |pick: fn(&ToolIds) -> &Vec<Uuid>| column!(event => event.tools.map(pick).filter(|ids| !ids.is_empty()).map(|ids| array(ids)));
-    sqlx::query!(
-        r#"
-        WITH turn AS MATERIALIZED (
-            SELECT pg_advisory_xact_lock(7305801, 5)
-        ), told AS MATERIALIZED (
-            SELECT pg_notify('feather_sync_events', '') FROM turn WHERE $9
-        )
-        INSERT INTO feather.sync_events
-            (at, account, connection_id, kind, error_class, changed_columns, tools_added, tools_changed, tools_removed)
-        SELECT clock_timestamp(), v.account, v.connection_id, v.kind, v.error_class, v.columns::text[], v.added::uuid[],
-               v.changed::uuid[], v.removed::uuid[]
-        FROM turn
-        LEFT JOIN told ON true
-        CROSS JOIN unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-                   AS v (account, connection_id, kind, error_class, columns, added, changed, removed)
-        "#,
-        &column!(event => event.account) as _,
-        &column!(event => event.connection_id),
-        &column!(event => event.kind.as_str()) as _,
-        &column!(event => event.error_class) as _,
-        &column!(event => event.columns.map(array)) as _,
-        &ids(|tools| &tools.added) as _,
-        &ids(|tools| &tools.changed) as _,
-        &ids(|tools| &tools.removed) as _,
-        notify
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// An array of names or ids, which need no quotes; arrays of arrays do not unnest into rows of arrays.
-fn array<T: ToString>(items: &[T]) -> String {
-    let items: Vec<_> = items.iter().map(T::to_string).collect();
-    format!("{{{}}}", items.join(","))
 }

@@ -7,13 +7,12 @@ use crate::domain::Phase;
 use crate::failpoint::Point;
 use crate::failpoint::reach;
 use crate::store::account;
-use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
+use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
-use crate::store::event;
 use crate::store::event::Event;
 use crate::store::job;
 use crate::store::job::JobUpdate;
@@ -172,7 +171,6 @@ impl Db {
                     time_to_sync: None,
                 })
                 .collect();
-            attempt::record(&mut tx, &records, &[]).await?;
             job::update(&mut tx, &updates).await?;
             let class = ErrorClass::LeaseLost.as_str();
             let events: Vec<_> = rows
@@ -180,7 +178,13 @@ impl Db {
                 .filter(|row| is_dead(row.attempt))
                 .map(|row| Event::dead(&row.account, row.connection_id, class))
                 .collect();
-            event::write(&mut tx, &events, self.recording().notify).await?;
+            let closing = Closing {
+                attempts: &records,
+                events: &events,
+                notify: self.recording().notify,
+                ..Closing::default()
+            };
+            closing.write(&mut tx).await?;
             reach(Point::Expiring);
             tx.commit().await?;
             reach(Point::Expired);

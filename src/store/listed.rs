@@ -11,11 +11,11 @@ use crate::domain::listed::Reason;
 use crate::domain::listed::Treatment;
 use crate::domain::snapshot::fingerprint;
 use crate::store::attempt::ToolChanges;
+use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::Recording;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
-use crate::store::event;
 use crate::store::event::Changes;
 use crate::store::snapshot;
 use crate::store::snapshot::SnapshotWrite;
@@ -188,15 +188,18 @@ async fn apply(
     };
     queue::finalize(conn, list, &leads_to(FollowUp::Finalize)).await?;
     queue::follow(conn, list, &leads_to(FollowUp::Follow)).await?;
-    if !list.rehearse {
-        let account = list.account.as_str();
-        // Of what was not applied too: an older answer says that a removed connection is back.
-        let events: Vec<_> = answered
-            .iter()
+    // Of what was not applied too: an older answer says that a removed connection is back. A rehearsal tells nothing.
+    let told = answered.iter().filter(|_| !list.rehearse);
+    let account = list.account.as_str();
+    let closing = Closing {
+        new_tools: &made.tools.new,
+        events: &told
             .filter_map(|id| made.of_written(account, *id))
-            .collect();
-        event::write(conn, &events, recording.notify).await?;
-    }
+            .collect::<Vec<_>>(),
+        notify: recording.notify,
+        ..Closing::default()
+    };
+    closing.write(conn).await?;
     let changes = treated
         .iter()
         .map(|(snapshot, treatment)| {

@@ -2,10 +2,10 @@
 
 pub(super) mod queue;
 
+use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
-use crate::store::event;
 use crate::store::operate::queue::TakenOut;
 use sqlx::Connection;
 use uuid::Uuid;
@@ -138,7 +138,12 @@ impl Db {
             queue::hold_take_in(&mut tx).await?;
             let taken_out = queue::take_out(&mut tx, &known, None, actor).await?;
             let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
-            event::write(&mut tx, &events, self.recording().notify).await?;
+            let closing = Closing {
+                events: &events,
+                notify: self.recording().notify,
+                ..Closing::default()
+            };
+            closing.write(&mut tx).await?;
             let ids = taken_out.iter().map(|job| job.connection_id).collect();
             tx.commit().await?;
             Ok(ids)

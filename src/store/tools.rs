@@ -12,6 +12,47 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use uuid::Uuid;
 
+/// One column of many tools.
+macro_rules! column {
+    ($tools:ident.$field:ident) => {
+        $tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident copied) => {
+        $tools.iter().map(|(_, t)| t.$field).collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident json) => {
+        $tools
+            .iter()
+            .map(|(_, t)| t.$field.json())
+            .collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident present) => {
+        $tools
+            .iter()
+            .map(|(_, t)| t.$field.is_present())
+            .collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident array) => {
+        $tools
+            .iter()
+            .map(|(_, t)| $crate::store::tools::text_array(&t.$field))
+            .collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident bytes) => {
+        $tools
+            .iter()
+            .map(|(_, t)| t.$field.as_slice())
+            .collect::<Vec<_>>()
+    };
+    ($tools:ident.$field:ident warnings) => {
+        $tools
+            .iter()
+            .map(|(_, t)| $crate::store::tools::warnings_json(&t.$field))
+            .collect::<Vec<_>>()
+    };
+}
+pub(super) use column;
+
 mod rows;
 
 /// What is stored of a tool, as far as it takes to tell whether anything changed.
@@ -23,7 +64,7 @@ struct Stored {
 }
 
 /// A tool of an answer, with its connection.
-type Answered<'a> = (Uuid, &'a ToolSnapshot);
+pub(super) type Answered<'a> = (Uuid, &'a ToolSnapshot);
 
 /// Tools of one connection that are not what they were, by their ids.
 #[derive(Debug, Default)]
@@ -47,6 +88,15 @@ impl ToolIds {
     }
 }
 
+/// What became of the tools of a batch.
+#[derive(Default)]
+pub(super) struct WrittenTools<'a> {
+    /// By connection.
+    pub(super) changes: HashMap<Uuid, ToolIds>,
+    /// Those that are to be inserted still.
+    pub(super) new: Vec<Answered<'a>>,
+}
+
 /// What has to be done about the tools of a batch.
 #[derive(Default)]
 struct Work<'a> {
@@ -57,14 +107,15 @@ struct Work<'a> {
     gone: Vec<(Uuid, Uuid)>,
 }
 
-/// Writes tools of connections that are already written, and thereby locked; stale ones left out by the caller.
+/// Writes tools of connections that are already written, and thereby locked; stale ones left out by the caller. Those that
+/// are new are returned, and left to the closing statement.
 /// `with_tools` are those of which tools are stored. With `history` it is kept what they were before they changed.
-pub(super) async fn write_tools(
+pub(super) async fn write_tools<'a>(
     conn: &mut PgConnection,
-    writes: &[SnapshotWrite<'_>],
+    writes: &[SnapshotWrite<'a>],
     with_tools: &HashSet<Uuid>,
     history: bool,
-) -> Result<HashMap<Uuid, ToolIds>, sqlx::Error> {
+) -> Result<WrittenTools<'a>, sqlx::Error> {
     let known: Vec<_> = writes
         .iter()
         .filter(|w| w.snapshot.tools.is_some())
@@ -78,30 +129,17 @@ pub(super) async fn write_tools(
     };
     let work = Work::find(writes, &stored);
     let mut changes: HashMap<Uuid, ToolIds> = HashMap::new();
-    if !work.added.is_empty() {
-        rows::insert(conn, &work.added).await?;
-        for (connection_id, tool) in &work.added {
-            changes
-                .entry(*connection_id)
-                .or_default()
-                .added
-                .push(tool.id);
-        }
+    for (connection_id, tool) in &work.added {
+        let of_connection = changes.entry(*connection_id).or_default();
+        of_connection.added.push(tool.id);
     }
     if !work.differing.is_empty() {
         for judged in rows::change(conn, &work.differing, history).await? {
+            let of_connection = changes.entry(judged.connection_id);
             if judged.back {
-                changes
-                    .entry(judged.connection_id)
-                    .or_default()
-                    .added
-                    .push(judged.id);
+                of_connection.or_default().added.push(judged.id);
             } else if judged.changed {
-                changes
-                    .entry(judged.connection_id)
-                    .or_default()
-                    .changed
-                    .push(judged.id);
+                of_connection.or_default().changed.push(judged.id);
             }
         }
     }
@@ -114,7 +152,10 @@ pub(super) async fn write_tools(
             changes.entry(*connection_id).or_default().removed.push(*id);
         }
     }
-    Ok(changes)
+    Ok(WrittenTools {
+        changes,
+        new: work.added,
+    })
 }
 
 impl<'a> Work<'a> {
@@ -188,4 +229,17 @@ pub(super) fn warnings_json(warnings: &[Warning]) -> Option<String> {
         .map(|warning| serde_json::json!({"field": warning.field, "warning": warning.what}))
         .collect();
     (!list.is_empty()).then(|| serde_json::Value::from(list).to_string())
+}
+
+pub(super) fn connections(tools: &[Answered<'_>]) -> Vec<Uuid> {
+    tools.iter().map(|(id, _)| *id).collect()
+}
+
+/// A `text[]` as Postgres reads it; arrays of arrays do not unnest into rows of arrays.
+pub(super) fn text_array(items: &[String]) -> String {
+    let quoted: Vec<_> = items
+        .iter()
+        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
 }

@@ -3,10 +3,10 @@
 use crate::store::actions::Action;
 use crate::store::actions::Ended;
 use crate::store::actions::Turn;
+use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
-use crate::store::event;
 use crate::store::jobs::JobState;
 use crate::store::jobs::keys::Walk;
 use crate::store::operate::queue;
@@ -66,7 +66,12 @@ impl Db {
             let mut taken_out = Vec::new();
             let (portion, dead_from) = act(&mut tx, turn, lease, &mut taken_out).await?;
             let events: Vec<_> = taken_out.iter().map(TakenOut::event).collect();
-            event::write(&mut tx, &events, self.recording().notify).await?;
+            let closing = Closing {
+                events: &events,
+                notify: self.recording().notify,
+                ..Closing::default()
+            };
+            closing.write(&mut tx).await?;
             tx.commit().await?;
             Ok((portion, dead_from))
         })

@@ -2,9 +2,9 @@
 
 use crate::domain::Outcome;
 use crate::domain::Phase;
-use crate::store::attempt;
 use crate::store::attempt::AttemptRecord;
 use crate::store::attempt::ToolChanges;
+use crate::store::closing::Closing;
 use crate::store::event::Event;
 use crate::store::event::Kind;
 use chrono::DateTime;
@@ -178,7 +178,11 @@ pub(in crate::store) async fn take_out(
             ));
         }
     }
-    attempt::record(conn, &records, &[]).await?;
+    let closing = Closing {
+        attempts: &records,
+        ..Closing::default()
+    };
+    closing.write(&mut *conn).await?;
     let ids: Vec<_> = records.iter().map(|record| record.connection_id).collect();
     let accounts: Vec<_> = records.iter().map(|record| record.account).collect();
     sqlx::query!(

@@ -1,109 +1,9 @@
-//! Rows of tools, many at a time: inserted, compared and changed, touched, marked removed.
+//! Rows of tools that are stored, many at a time: compared and changed, touched, marked removed.
 
 use crate::store::tools::Answered;
-use crate::store::tools::warnings_json;
+use crate::store::tools::connections;
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-/// One column of many tools.
-macro_rules! column {
-    ($tools:ident.$field:ident) => {
-        $tools.iter().map(|(_, t)| &t.$field).collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident copied) => {
-        $tools.iter().map(|(_, t)| t.$field).collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident json) => {
-        $tools
-            .iter()
-            .map(|(_, t)| t.$field.json())
-            .collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident present) => {
-        $tools
-            .iter()
-            .map(|(_, t)| t.$field.is_present())
-            .collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident array) => {
-        $tools
-            .iter()
-            .map(|(_, t)| text_array(&t.$field))
-            .collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident bytes) => {
-        $tools
-            .iter()
-            .map(|(_, t)| t.$field.as_slice())
-            .collect::<Vec<_>>()
-    };
-    ($tools:ident.$field:ident warnings) => {
-        $tools
-            .iter()
-            .map(|(_, t)| warnings_json(&t.$field))
-            .collect::<Vec<_>>()
-    };
-}
-
-fn connections(tools: &[Answered<'_>]) -> Vec<Uuid> {
-    tools.iter().map(|(id, _)| *id).collect()
-}
-
-/// Inserts tools that are not stored.
-pub(super) async fn insert(
-    conn: &mut PgConnection,
-    tools: &[Answered<'_>],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"
-        INSERT INTO feather.integration_connection_tools
-            (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
-             description, input_schema, response_schema, response_field_map, input_defaults, is_enabled, last_seen_at,
-             created_at, updated_at, stale_field_paths, default_count, pinned_count, stale_input_fields,
-             merged_input_preview, _extra, _warnings, _first_seen_at, _changed_at, _hash)
-        SELECT connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
-               description, input_schema::jsonb, response_schema::jsonb, field_map::jsonb, defaults::jsonb, is_enabled,
-               last_seen_at, created_at, updated_at, stale_field_paths::text[], default_count, pinned_count,
-               stale_input_fields::text[], merged_input_preview::jsonb, extra::jsonb, warnings::jsonb, now(), now(), hash
-        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[],
-                    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::bigint[], $20::bigint[], $21::text[],
-                    $22::text[], $23::text[], $24::text[], $25::bytea[])
-             AS v (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
-                   description, input_schema, response_schema, field_map, defaults, is_enabled, last_seen_at, created_at,
-                   updated_at, stale_field_paths, default_count, pinned_count, stale_input_fields, merged_input_preview,
-                   extra, warnings, hash)
-        "#,
-        &connections(tools),
-        &column!(tools.id copied),
-        &column!(tools.organization_id copied),
-        &column!(tools.integration_key) as _,
-        &column!(tools.nickname_slug) as _,
-        &column!(tools.tool_path) as _,
-        &column!(tools.slug) as _,
-        &column!(tools.display_name) as _,
-        &column!(tools.description) as _,
-        &column!(tools.input_schema) as _,
-        &column!(tools.response_schema json) as _,
-        &column!(tools.response_field_map json) as _,
-        &column!(tools.input_defaults json) as _,
-        &column!(tools.is_enabled copied),
-        &column!(tools.last_seen_at copied),
-        &column!(tools.created_at copied),
-        &column!(tools.updated_at copied),
-        &column!(tools.stale_field_paths array),
-        &column!(tools.default_count copied),
-        &column!(tools.pinned_count copied),
-        &column!(tools.stale_input_fields array),
-        &column!(tools.merged_input_preview) as _,
-        &column!(tools.extra) as _,
-        &column!(tools.warnings warnings) as _,
-        &column!(tools.hash bytes) as _
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
 
 /// A tool whose text differs, compared by content.
 pub(super) struct Judged {
@@ -308,13 +208,4 @@ pub(super) async fn remove(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// A `text[]` as Postgres reads it; arrays of arrays do not unnest into rows of arrays.
-fn text_array(items: &[String]) -> String {
-    let quoted: Vec<_> = items
-        .iter()
-        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
-        .collect();
-    format!("{{{}}}", quoted.join(","))
 }
