@@ -9,7 +9,8 @@
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `refresh` | whose tools have become old |
-//! | `commit`, `snapshot`, `attempt`, `job` | writing what came of a batch of attempts |
+//! | `commit`, `snapshot`, `tools`, `job` | writing what came of a batch of attempts |
+//! | `closing`, `attempt`, `minute`, `event` | what every transaction that changes something ends with |
 //! | `account`, `fleet`, `retention` | what replicas share, and the upkeep of it |
 //! | `search`, `dossier` | tools of all connections; one connection, one tool |
 //! | `jobs`, `actions` | lists of jobs, and what is done to all that a filter matches |

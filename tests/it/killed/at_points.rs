@@ -32,7 +32,7 @@ killed! {
     killed_with_a_gathered_batch: Gathered,
     killed_with_its_jobs_locked: Locked,
     killed_between_connections_and_tools: ConnectionsWritten,
-    killed_after_the_history: Recorded,
+    killed_after_the_jobs: JobsWritten,
     killed_before_commit: BeforeCommit,
     killed_after_commit: Committed,
     killed_before_leases_are_given_back: Releasing,
@@ -59,7 +59,7 @@ fn order(point: Point, nth: usize) -> String {
         | Point::Gathered
         | Point::Locked
         | Point::ConnectionsWritten
-        | Point::Recorded
+        | Point::JobsWritten
         | Point::BeforeCommit
         | Point::Committed => format!("{name}:{nth}:kill"),
         Point::Expiring | Point::Expired => format!("{name}:1:kill"),
@@ -142,7 +142,7 @@ fn is_in_a_commit(point: Point) -> bool {
         Point::Gathered
             | Point::Locked
             | Point::ConnectionsWritten
-            | Point::Recorded
+            | Point::JobsWritten
             | Point::BeforeCommit
     )
 }
