@@ -48,12 +48,12 @@ impl Closing<'_> {
             ($($what:tt)+) => { minute.values().map(|m| m.$($what)+).collect::<Vec<_>>() };
         }
         let (accounts, workers): (Vec<_>, Vec<_>) = minute.keys().copied().unzip();
-        macro_rules! event {
+        macro_rules! told {
             ($event:ident => $value:expr) => {
                 events.iter().map(|$event| $value).collect::<Vec<_>>()
             };
         }
-        let ids = |pick: fn(&ToolIds) -> &Vec<Uuid>| event!(event => event.tools.map(pick).filter(|ids| !ids.is_empty()).map(|ids| array(ids)));
+        let ids = |pick: fn(&ToolIds) -> &Vec<Uuid>| told!(event => event.tools.map(pick).filter(|ids| !ids.is_empty()).map(|ids| array(ids)));
         sqlx::query!(
             r#"
             WITH tools AS (
@@ -220,12 +220,12 @@ impl Closing<'_> {
             &counted!(calls),
             &counted!(failed_by_class()),
             &counted!(time_to_sync()) as _,
-            &event!(event => event.account) as _,
-            &event!(event => event.connection_id),
-            &event!(event => event.kind.map(Kind::as_str)) as _,
-            &event!(event => event.may_be_synced),
-            &event!(event => event.error_class) as _,
-            &event!(event => event.columns.map(array)) as _,
+            &told!(event => event.account) as _,
+            &told!(event => event.connection_id),
+            &told!(event => event.kind.map(Kind::as_str)) as _,
+            &told!(event => event.may_be_synced),
+            &told!(event => event.error_class) as _,
+            &told!(event => event.columns.map(array)) as _,
             &ids(|tools| &tools.added) as _,
             &ids(|tools| &tools.changed) as _,
             &ids(|tools| &tools.removed) as _,
