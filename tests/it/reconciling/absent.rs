@@ -147,3 +147,47 @@ async fn what_is_asked_after_and_went_back_to_oauth_is_stored_and_not_finalized(
     assert_eq!(world.story(id).await, ["synced"]);
     world.equals_truth(id).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_404_while_a_list_is_compared_is_not_asked_after_once_more() {
+    let mut world = reconciling(4).await;
+    // Done by hand, it is not on record.
+    world.leave_broken();
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs (connection_id, account, priority, run_at, wanted_at)
+             VALUES ('{id}', 'default', 0, now(), now())"
+        ))
+        .await;
+    let listed_at = world.value("SELECT clock_timestamp()").await;
+    // As the commit of a 404 does it.
+    let mut commit = world.pool.begin().await.unwrap();
+    let gone = "UPDATE feather.sync_jobs SET state = 'dead', error_class = 'not_found', run_at = clock_timestamp();
+                UPDATE feather.integration_connections SET _removed_at = now() WHERE id IN (SELECT connection_id FROM feather.sync_jobs)";
+    sqlx::raw_sql(gone).execute(&mut *commit).await.unwrap();
+    let db = world.db();
+    let account = "default".into();
+    let let_go = async {
+        world
+            .until(
+                "(SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock') = 1",
+            )
+            .await;
+        commit.commit().await.unwrap();
+    };
+    let (asked, ()) = tokio::join!(
+        db.ask_after_absent(&account, listed_at, Duration::from_secs(60)),
+        let_go
+    );
+    asked.unwrap();
+    db.close().await;
+    let state: String = world
+        .value(&format!(
+            "SELECT state FROM feather.sync_jobs WHERE connection_id = '{id}'"
+        ))
+        .await;
+    assert_eq!(state, "dead");
+}
