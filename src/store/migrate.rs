@@ -1,6 +1,7 @@
 //! The schema: migrated on a connection of its own, which takes every lock with it when it closes.
 
 mod indexes;
+mod swap;
 
 use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
@@ -110,9 +111,12 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             version / 10_000
         )));
     }
-    sqlx::raw_sql("SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'")
-        .execute(&mut *conn)
-        .await?;
+    sqlx::raw_sql(
+        "SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'",
+    )
+    .execute(&mut *conn)
+    .await?;
+    swap::prepare(conn).await?;
     wait_for_turn(conn).await?;
 
     let mut migrated = Migrated::default();

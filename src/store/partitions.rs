@@ -8,9 +8,16 @@ use std::time::Duration;
 /// Far enough back for every clock, and not further than a timestamp goes.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
+/// The last hour is always shown.
+pub(super) const LEAST_OF_MINUTES: Duration = Duration::from_secs(7_200);
+
 /// A table that is kept in partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitioned {
+    /// Attempts that have ended.
+    Attempts,
+    /// Statistics by the minute.
+    Minutes,
     /// The change feed.
     Events,
     /// Former versions of connections.
@@ -21,11 +28,19 @@ pub enum Partitioned {
 
 impl Partitioned {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Events, Self::ConnectionVersions, Self::ToolVersions];
+    pub const ALL: [Self; 5] = [
+        Self::Attempts,
+        Self::Minutes,
+        Self::Events,
+        Self::ConnectionVersions,
+        Self::ToolVersions,
+    ];
 
     /// Its name in the schema.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Attempts => "sync_attempts",
+            Self::Minutes => "sync_throughput",
             Self::Events => "sync_events",
             Self::ConnectionVersions => "connection_versions",
             Self::ToolVersions => "tool_versions",
@@ -68,6 +83,10 @@ impl Db {
         table: Partitioned,
         keep: Duration,
     ) -> Result<Kept, StoreError> {
+        let keep = match table {
+            Partitioned::Minutes => keep.max(LEAST_OF_MINUTES),
+            _ => keep,
+        };
         let mut session = self.session().await?;
         let query = sqlx::query_as!(
             Kept,
@@ -91,7 +110,8 @@ impl Db {
             r#"
             WITH RECURSIVE bounds AS MATERIALIZED (
                 SELECT t.relation, b.since, b.until
-                FROM (VALUES ('sync_events'), ('connection_versions'), ('tool_versions')) AS t (relation)
+                FROM (VALUES ('sync_attempts'), ('sync_throughput'), ('sync_events'), ('connection_versions'),
+                             ('tool_versions')) AS t (relation)
                 CROSS JOIN LATERAL feather.partition_bounds(t.relation) AS b
             ), covered (relation, until) AS (
                 SELECT relation, until FROM bounds WHERE since <= now() AND now() < until
@@ -101,7 +121,9 @@ impl Db {
             SELECT s.relation AS "relation!", s.strays AS "strays!",
                    COALESCE((SELECT EXTRACT(epoch FROM max(c.until) - now()) FROM covered c WHERE c.relation = s.relation), 0)::float8
                        AS "ahead_seconds!"
-            FROM (VALUES ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
+            FROM (VALUES ('sync_attempts', EXISTS (SELECT FROM feather.sync_attempts_default)),
+                         ('sync_throughput', EXISTS (SELECT FROM feather.sync_throughput_default)),
+                         ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
                          ('connection_versions', EXISTS (SELECT FROM feather.connection_versions_default)),
                          ('tool_versions', EXISTS (SELECT FROM feather.tool_versions_default))) AS s (relation, strays)
             "#
