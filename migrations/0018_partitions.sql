@@ -19,8 +19,7 @@ DECLARE
     cutoff     timestamptz;
     next_id    bigint;
     is_used    boolean;
-    dependents jsonb;
-    dependent  jsonb;
+    views      text[];
     privileges text[];
     statement  text;
     part       text;
@@ -82,17 +81,12 @@ BEGIN
                     ALTER INDEX feather.sync_throughput_pkey RENAME TO sync_throughput_before_pkey;
                 END IF;
 
-                -- What is bound to the old table and not to its name.
-                SELECT jsonb_agg(to_jsonb(d)) INTO dependents
-                FROM (SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) AS what,
-                             CASE WHEN c.relkind = 'v' THEN
-                                 format('CREATE OR REPLACE VIEW %s%s AS %s', c.oid::regclass, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                                        pg_get_viewdef(c.oid)) END AS anew
-                      FROM pg_depend d
-                      LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-                      LEFT JOIN pg_class c ON c.oid = r.ev_class
-                      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = old
-                        AND d.classid::regclass::text IN ('pg_rewrite', 'pg_proc', 'pg_policy', 'pg_publication_rel', 'pg_trigger')) AS d;
+                -- Views are bound to the table, not to its name; rights, too.
+                SELECT array_agg(format('CREATE OR REPLACE VIEW %s%s AS %s', c.oid::regclass, ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
+                                        pg_get_viewdef(c.oid))) INTO views
+                FROM pg_class c
+                WHERE c.relkind = 'v' AND c.oid IN (SELECT r.ev_class FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                                                    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = old);
                 SELECT array_agg(format('GRANT %s%s ON feather.%I TO %s%s', g.privilege_type, g.of, relation,
                                         CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END,
                                         CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)) INTO privileges
@@ -119,7 +113,7 @@ BEGIN
                                relation, relation || '_before', cutoff);
                 EXECUTE format('ALTER TABLE feather.%I DROP CONSTRAINT before_partitions', relation || '_before');
                 EXECUTE format('COMMENT ON TABLE feather.%I IS %L', relation || '_before',
-                               format('Part of %s: all that is from before %s.', relation, cutoff));
+                               format('Part of %s: what was there before it was kept in partitions, and what came until the next one began.', relation));
                 EXECUTE format('CREATE TABLE feather.%I (LIKE feather.%I INCLUDING ALL EXCLUDING IDENTITY) WITH (%s)',
                                relation || '_default', relation, storage);
                 EXECUTE format('ALTER TABLE feather.%I ATTACH PARTITION feather.%I DEFAULT', relation, relation || '_default');
@@ -133,16 +127,12 @@ BEGIN
                 FOREACH statement IN ARRAY COALESCE(privileges, '{}') LOOP
                     EXECUTE statement;
                 END LOOP;
-                FOR dependent IN SELECT e FROM jsonb_array_elements(dependents) AS e LOOP
+                FOREACH statement IN ARRAY COALESCE(views, '{}') LOOP
                     BEGIN
-                        IF dependent ->> 'anew' IS NULL THEN
-                            RAISE insufficient_privilege;
-                        END IF;
-                        EXECUTE dependent ->> 'anew';
+                        EXECUTE statement;
                     EXCEPTION WHEN insufficient_privilege THEN
-                        -- Somebody else's: it goes on seeing what it saw.
-                        RAISE WARNING '% sees only feather.%_before, a part of feather.%, from now on: its owner has to make it anew',
-                            dependent ->> 'what', relation, relation;
+                        -- Somebody else's: it goes on seeing what it saw. `migrate` and `doctor` name it.
+                        NULL;
                     END;
                 END LOOP;
                 done := true;

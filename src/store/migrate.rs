@@ -7,6 +7,8 @@ use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::partitions::LeftBehind;
+use crate::store::partitions::left_behind;
 use crate::store::route::Route;
 use sqlx::Connection;
 use sqlx::PgConnection;
@@ -59,6 +61,8 @@ pub struct Migrated {
     pub roles_created: Vec<&'static str>,
     /// Roles that are missing still.
     pub roles_missing: Vec<&'static str>,
+    /// What sees only a part of a table from now on, or did before.
+    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Db {
@@ -172,6 +176,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
         .fetch_one(&mut *conn)
         .await?;
     indexes::build(conn).await?;
+    migrated.left_behind = left_behind(conn).await?;
     Ok(migrated)
 }
 

@@ -3,6 +3,7 @@
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Far enough back for every clock, and not further than a timestamp goes.
@@ -72,7 +73,47 @@ pub struct PartitionState {
     pub strays: bool,
 }
 
+/// What is bound to a part of a table, and means the whole: it was there before the table was kept in partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// A view, a function or a place in a publication, as the server describes it.
+    pub what: String,
+    /// The table.
+    pub relation: String,
+}
+
+/// What sees no more than what became the first part.
+pub(super) async fn left_behind(conn: &mut PgConnection) -> Result<Vec<LeftBehind>, sqlx::Error> {
+    sqlx::query_as!(
+        LeftBehind,
+        r#"
+        SELECT DISTINCT COALESCE(pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0),
+                                 pg_describe_object(d.classid, d.objid, 0)) AS "what!", whole.relname::text AS "relation!"
+        FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class whole ON whole.oid = i.inhparent AND whole.relnamespace = 'feather'::regnamespace
+        JOIN pg_catalog.pg_class part ON part.oid = i.inhrelid AND part.relname = whole.relname || '_before'
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = part.oid
+        LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
+        WHERE d.classid IN ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass,
+                            'pg_catalog.pg_publication_rel'::regclass)
+        ORDER BY 1
+        "#
+    )
+    .fetch_all(conn)
+    .await
+}
+
 impl Db {
+    /// What goes on seeing only what a table held before it was kept in partitions.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn left_behind(&self) -> Result<Vec<LeftBehind>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { Ok(left_behind(&mut session).await?) }).await;
+        session.settle(result)
+    }
+
     /// Makes partitions of a table ahead, and drops one whose rows are all older than `keep`. Nobody waits for it longer
     /// than a tenth of a second. Safe in every replica at once.
     ///

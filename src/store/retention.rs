@@ -23,32 +23,29 @@ impl Db {
         let query = sqlx::query_scalar!(
             r#"
             WITH bounds AS MATERIALIZED (
-                -- Of the parts that hold what was there before: no other one is looked into.
+                -- Of the part that holds what was there before: it and the rest alone are looked into.
                 SELECT (SELECT LEAST(p.until, now() - $1 * interval '1 second')
                         FROM feather.partition_bounds('sync_attempts') AS p WHERE p.since = '-infinity') AS attempts,
                        (SELECT LEAST(p.until, now() - $3 * interval '1 second')
                         FROM feather.partition_bounds('sync_throughput') AS p WHERE p.since = '-infinity') AS minutes
             ), old_attempts AS (
-                SELECT connection_id, id, finished_at FROM feather.sync_attempts
-                WHERE finished_at < (SELECT attempts FROM bounds)
+                SELECT ctid AS place FROM feather.sync_attempts WHERE finished_at < (SELECT attempts FROM bounds)
                 ORDER BY finished_at
                 LIMIT $2
                 FOR UPDATE SKIP LOCKED
             ), attempts AS (
-                DELETE FROM feather.sync_attempts a USING old_attempts o
-                WHERE (a.connection_id, a.id, a.finished_at) = (o.connection_id, o.id, o.finished_at)
-                  AND a.finished_at < (SELECT attempts FROM bounds)
+                -- By place, so that no plan reads all of a part. The same place in the other one is as old, or not there.
+                DELETE FROM feather.sync_attempts
+                WHERE ctid = ANY (ARRAY(SELECT place FROM old_attempts)) AND finished_at < (SELECT attempts FROM bounds)
                 RETURNING 1
             ), old_minutes AS (
-                SELECT account, minute, worker FROM feather.sync_throughput
-                WHERE minute < (SELECT minutes FROM bounds)
+                SELECT ctid AS place FROM feather.sync_throughput WHERE minute < (SELECT minutes FROM bounds)
                 ORDER BY minute
                 LIMIT $2
                 FOR UPDATE SKIP LOCKED
             ), minutes AS (
-                DELETE FROM feather.sync_throughput t USING old_minutes o
-                WHERE (t.account, t.minute, t.worker) = (o.account, o.minute, o.worker)
-                  AND t.minute < (SELECT minutes FROM bounds)
+                DELETE FROM feather.sync_throughput
+                WHERE ctid = ANY (ARRAY(SELECT place FROM old_minutes)) AND minute < (SELECT minutes FROM bounds)
                 RETURNING 1
             ), actions AS (
                 DELETE FROM feather.sync_actions WHERE finished_at < now() - $1 * interval '1 second'

@@ -151,7 +151,11 @@ impl Db {
                 let last = first + step >= pages;
                 let share = Look {
                     first: size.of_longest(first),
-                    end: if last { NO_PAGE } else { size.of_longest(first + step) },
+                    end: if last {
+                        NO_PAGE
+                    } else {
+                        size.of_longest(first + step)
+                    },
                     ..look
                 };
                 self.look(&mut findings, size.source, share, settings.rows)

@@ -19,7 +19,10 @@ static TABLES: [Table; 2] = [
     Table {
         name: "sync_attempts",
         key: "finished_at",
-        index: Some(("sync_attempts_before_pkey", "connection_id, id, finished_at")),
+        index: Some((
+            "sync_attempts_before_pkey",
+            "connection_id, id, finished_at",
+        )),
     },
     Table {
         name: "sync_throughput",
@@ -71,7 +74,8 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
         }
         if lack.bound {
             run(conn, bound(lack.table), name).await?;
-            let validate = format!("ALTER TABLE feather.{name} VALIDATE CONSTRAINT before_partitions");
+            let validate =
+                format!("ALTER TABLE feather.{name} VALIDATE CONSTRAINT before_partitions");
             run(conn, validate, name).await?;
         }
     }
