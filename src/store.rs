@@ -115,6 +115,7 @@ pub use migrate::migrate;
 pub use migrate::schema_version;
 pub use operate::DeadFilter;
 pub use partitions::Kept;
+pub use partitions::LeftBehind;
 pub use partitions::PartitionState;
 pub use partitions::Partitioned;
 pub use reconcile::Held;

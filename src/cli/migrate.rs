@@ -6,6 +6,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::output;
 use crate::store;
 use crate::store::Db;
+use crate::store::LeftBehind;
 use crate::store::Roles;
 use crate::store::SchemaState;
 
@@ -67,6 +68,12 @@ pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<()
             "feather-sync: the roles {} are missing, so nothing was granted to any of the three; run `feather-sync \
              migrate` again once they exist",
             migrated.roles_missing.join(", ")
+        ));
+    }
+    for LeftBehind { what, relation } in &migrated.left_behind {
+        output::remark(&format!(
+            "feather-sync: {what} sees only feather.{relation}_before, the part of feather.{relation} that was there before \
+             partitions; drop it and create it anew"
         ));
     }
     let applied = u64::try_from(migrated.applied).unwrap_or(u64::MAX);

@@ -1,11 +1,14 @@
 //! The schema: migrated on a connection of its own, which takes every lock with it when it closes.
 
 mod indexes;
+mod swap;
 
 use crate::store::connection::Db;
 use crate::store::connection::DbSettings;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::partitions::LeftBehind;
+use crate::store::partitions::left_behind;
 use crate::store::route::Route;
 use sqlx::Connection;
 use sqlx::PgConnection;
@@ -58,6 +61,8 @@ pub struct Migrated {
     pub roles_created: Vec<&'static str>,
     /// Roles that are missing still.
     pub roles_missing: Vec<&'static str>,
+    /// What sees only a part of a table from now on, or did before.
+    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Db {
@@ -110,9 +115,12 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             version / 10_000
         )));
     }
-    sqlx::raw_sql("SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'")
-        .execute(&mut *conn)
-        .await?;
+    sqlx::raw_sql(
+        "SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'",
+    )
+    .execute(&mut *conn)
+    .await?;
+    swap::prepare(conn).await?;
     wait_for_turn(conn).await?;
 
     let mut migrated = Migrated::default();
@@ -168,6 +176,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
         .fetch_one(&mut *conn)
         .await?;
     indexes::build(conn).await?;
+    migrated.left_behind = left_behind(conn).await?;
     Ok(migrated)
 }
 

@@ -3,14 +3,22 @@
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Far enough back for every clock, and not further than a timestamp goes.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
+/// The last hour is always shown.
+pub(super) const LEAST_OF_MINUTES: Duration = Duration::from_secs(7_200);
+
 /// A table that is kept in partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitioned {
+    /// Attempts that have ended.
+    Attempts,
+    /// Statistics by the minute.
+    Minutes,
     /// The change feed.
     Events,
     /// Former versions of connections.
@@ -21,11 +29,19 @@ pub enum Partitioned {
 
 impl Partitioned {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Events, Self::ConnectionVersions, Self::ToolVersions];
+    pub const ALL: [Self; 5] = [
+        Self::Attempts,
+        Self::Minutes,
+        Self::Events,
+        Self::ConnectionVersions,
+        Self::ToolVersions,
+    ];
 
     /// Its name in the schema.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Attempts => "sync_attempts",
+            Self::Minutes => "sync_throughput",
             Self::Events => "sync_events",
             Self::ConnectionVersions => "connection_versions",
             Self::ToolVersions => "tool_versions",
@@ -57,7 +73,47 @@ pub struct PartitionState {
     pub strays: bool,
 }
 
+/// What is bound to a part of a table, and means the whole: it was there before the table was kept in partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// A view, a function or a place in a publication, as the server describes it.
+    pub what: String,
+    /// The table.
+    pub relation: String,
+}
+
+/// What sees no more than what became the first part.
+pub(super) async fn left_behind(conn: &mut PgConnection) -> Result<Vec<LeftBehind>, sqlx::Error> {
+    sqlx::query_as!(
+        LeftBehind,
+        r#"
+        SELECT DISTINCT COALESCE(pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0),
+                                 pg_describe_object(d.classid, d.objid, 0)) AS "what!", whole.relname::text AS "relation!"
+        FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class whole ON whole.oid = i.inhparent AND whole.relnamespace = 'feather'::regnamespace
+        JOIN pg_catalog.pg_class part ON part.oid = i.inhrelid AND part.relname = whole.relname || '_before'
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = part.oid
+        LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
+        WHERE d.classid IN ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass,
+                            'pg_catalog.pg_publication_rel'::regclass)
+        ORDER BY 1
+        "#
+    )
+    .fetch_all(conn)
+    .await
+}
+
 impl Db {
+    /// What goes on seeing only what a table held before it was kept in partitions.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn left_behind(&self) -> Result<Vec<LeftBehind>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { Ok(left_behind(&mut session).await?) }).await;
+        session.settle(result)
+    }
+
     /// Makes partitions of a table ahead, and drops one whose rows are all older than `keep`. Nobody waits for it longer
     /// than a tenth of a second. Safe in every replica at once.
     ///
@@ -68,6 +124,10 @@ impl Db {
         table: Partitioned,
         keep: Duration,
     ) -> Result<Kept, StoreError> {
+        let keep = match table {
+            Partitioned::Minutes => keep.max(LEAST_OF_MINUTES),
+            _ => keep,
+        };
         let mut session = self.session().await?;
         let query = sqlx::query_as!(
             Kept,
@@ -91,7 +151,8 @@ impl Db {
             r#"
             WITH RECURSIVE bounds AS MATERIALIZED (
                 SELECT t.relation, b.since, b.until
-                FROM (VALUES ('sync_events'), ('connection_versions'), ('tool_versions')) AS t (relation)
+                FROM (VALUES ('sync_attempts'), ('sync_throughput'), ('sync_events'), ('connection_versions'),
+                             ('tool_versions')) AS t (relation)
                 CROSS JOIN LATERAL feather.partition_bounds(t.relation) AS b
             ), covered (relation, until) AS (
                 SELECT relation, until FROM bounds WHERE since <= now() AND now() < until
@@ -101,7 +162,9 @@ impl Db {
             SELECT s.relation AS "relation!", s.strays AS "strays!",
                    COALESCE((SELECT EXTRACT(epoch FROM max(c.until) - now()) FROM covered c WHERE c.relation = s.relation), 0)::float8
                        AS "ahead_seconds!"
-            FROM (VALUES ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
+            FROM (VALUES ('sync_attempts', EXISTS (SELECT FROM feather.sync_attempts_default)),
+                         ('sync_throughput', EXISTS (SELECT FROM feather.sync_throughput_default)),
+                         ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
                          ('connection_versions', EXISTS (SELECT FROM feather.connection_versions_default)),
                          ('tool_versions', EXISTS (SELECT FROM feather.tool_versions_default))) AS s (relation, strays)
             "#

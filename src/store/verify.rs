@@ -84,6 +84,20 @@ const NO_PAGE: i64 = 0xFFFF_FFFF;
 /// About as many rows of the change feed as a page of it has.
 const EVENTS_PER_PAGE: i64 = 64;
 
+/// How many pages a table has in all its parts, and how many the longest of these.
+struct Size {
+    source: Source,
+    pages: i64,
+    longest: i64,
+}
+
+impl Size {
+    /// A page of the longest part: what is before it in every part is this many pages, where they are about as long.
+    fn of_longest(&self, page: i64) -> i64 {
+        page.saturating_mul(self.longest) / self.pages.max(1)
+    }
+}
+
 /// One statement's share.
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -127,16 +141,24 @@ impl Db {
 
         let step = i64::from(settings.pages.max(1));
         let sizes = self.pages().await?;
-        let total: i64 = sizes.iter().map(|(_, pages)| pages).sum();
+        let total: i64 = sizes.iter().map(|size| size.pages).sum();
         let mut done = 0;
-        for (table, pages) in sizes {
+        for size in sizes {
+            let pages = size.pages;
             let mut first = 0;
             while first < pages.max(1) {
                 // The last look goes to the end, wherever that is by then.
                 let last = first + step >= pages;
-                let end = if last { NO_PAGE } else { first + step };
-                let share = Look { first, end, ..look };
-                self.look(&mut findings, table, share, settings.rows)
+                let share = Look {
+                    first: size.of_longest(first),
+                    end: if last {
+                        NO_PAGE
+                    } else {
+                        size.of_longest(first + step)
+                    },
+                    ..look
+                };
+                self.look(&mut findings, size.source, share, settings.rows)
                     .await?;
                 first += step;
                 progress(
@@ -171,28 +193,42 @@ impl Db {
     }
 
     /// The tables that are walked, with their sizes as of now.
-    async fn pages(&self) -> Result<Vec<(Source, i64)>, StoreError> {
+    async fn pages(&self) -> Result<Vec<Size>, StoreError> {
         let mut session = self.session().await?;
         let query = sqlx::query!(
             r#"SELECT pg_relation_size('feather.sync_jobs') / size AS "jobs!",
                       pg_relation_size('feather.sync_results') / size AS "results!",
-                      pg_relation_size('feather.sync_attempts') / size AS "attempts!",
+                      a.pages AS "attempts!", a.longest AS "longest!",
                       pg_relation_size('feather.integration_connections') / size AS "connections!",
                       pg_relation_size('feather.integration_connection_tools') / size AS "tools!",
                       -- In the order of their numbers, so many to a page.
                       (SELECT COALESCE(max(e.id), 0) FROM feather.sync_events e) / $1 AS "events!"
-               FROM (SELECT current_setting('block_size')::bigint AS size) AS block"#,
+               FROM (SELECT current_setting('block_size')::bigint AS size) AS block
+               CROSS JOIN LATERAL (
+                   SELECT COALESCE(sum(pg_relation_size(t.relid) / size), 0)::bigint AS pages,
+                          COALESCE(max(pg_relation_size(t.relid) / size), 0) AS longest
+                   FROM pg_partition_tree('feather.sync_attempts') AS t WHERE t.isleaf
+               ) AS a"#,
             EVENTS_PER_PAGE
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         let row = session.settle(result)?;
+        let whole = |source, pages| Size {
+            source,
+            pages,
+            longest: pages,
+        };
         Ok(vec![
-            (Source::Jobs, row.jobs),
-            (Source::Results, row.results),
-            (Source::Attempts, row.attempts),
-            (Source::Connections, row.connections),
-            (Source::Tools, row.tools),
-            (Source::Events, row.events),
+            whole(Source::Jobs, row.jobs),
+            whole(Source::Results, row.results),
+            Size {
+                source: Source::Attempts,
+                pages: row.attempts,
+                longest: row.longest,
+            },
+            whole(Source::Connections, row.connections),
+            whole(Source::Tools, row.tools),
+            whole(Source::Events, row.events),
         ])
     }
 }

@@ -124,6 +124,8 @@ impl Worker {
         for table in Partitioned::ALL {
             self.give_sign(WHAT, Duration::ZERO);
             let keep = match table {
+                Partitioned::Attempts => self.settings.keep_attempts,
+                Partitioned::Minutes => self.settings.keep_minutes,
                 Partitioned::Events => self.settings.keep_events,
                 Partitioned::ConnectionVersions | Partitioned::ToolVersions => {
                     self.settings.keep_history

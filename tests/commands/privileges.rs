@@ -45,10 +45,11 @@ const SUMS: [&str; 9] = [
     "partition_bounds",
 ];
 
-/// Whether it is a part of a table by its name: of a day, or the one for the rest. They are reached through their tables.
+/// Whether it is a part of a table by its name: of a day, of what was before, or the one for the rest. They are reached through their tables.
 fn is_part(relation: &str) -> bool {
     let last = relation.rsplit('_').next().unwrap_or_default();
-    last == "default" || last.len() == 8 && last.bytes().all(|byte| byte.is_ascii_digit())
+    ["before", "default"].contains(&last)
+        || last.len() == 8 && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What a role is for. Whatever is added to the schema later falls under it, too.

@@ -79,7 +79,7 @@ fn what_runs_as_the_owner_steps_into_no_trap_of_a_worker_and_does_what_it_is_for
     assert_eq!(db.rows("SELECT what FROM traps.caught"), [[""; 0]; 0]);
     for other in [
         "'sync_jobs', '0'",
-        "'sync_attempts', '0'",
+        "'sync_results', '0'",
         "'sync_events; DROP TABLE feather.sync_jobs', '0'",
         "NULL, '0'",
     ] {

@@ -388,6 +388,12 @@ async fn a_backlog_of_thousands_drains_and_history_is_kept_only_as_long_as_confi
         .value("SELECT count(*) FROM feather.sync_status WHERE last_outcome = 'synced'")
         .await;
     assert_eq!(synced, 3_000);
+    // To where rows are that were there before there were partitions.
+    world
+        .execute(
+            "UPDATE feather.sync_attempts SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day'",
+        )
+        .await;
     world.set("FEATHER_SYNC__RETENTION__ATTEMPTS", "1ms");
     let replica = world.start();
     world

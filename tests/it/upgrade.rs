@@ -5,5 +5,6 @@ mod catalog;
 mod contract;
 mod kept;
 mod migrating;
+mod partitioning;
 mod schema;
 mod side_by_side;

@@ -138,8 +138,8 @@ async fn work(config: &Config, db: &Db) -> Vec<Finding> {
     ));
     findings.extend(answered(
         Check::Partitions,
-        bounded(db.partitions()).await,
-        |tables| partitions::judge(&tables),
+        bounded(async { Ok((db.partitions().await?, db.left_behind().await?)) }).await,
+        |(tables, left_behind)| partitions::judge(&tables, &left_behind),
     ));
     findings
 }

@@ -2,13 +2,26 @@
 
 use crate::cli::doctor::finding::Check;
 use crate::cli::doctor::finding::Finding;
+use crate::store::LeftBehind;
 use crate::store::PartitionState;
 
 /// Partitions are made a week ahead at least, and looked at every hour.
 const AHEAD: f64 = 86_400.0;
 
-pub(super) fn judge(tables: &[PartitionState]) -> Vec<Finding> {
+pub(super) fn judge(tables: &[PartitionState], left_behind: &[LeftBehind]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    for LeftBehind { what, relation } in left_behind {
+        findings.push(
+            Finding::warning(
+                Check::Partitions,
+                format!(
+                    "{what} sees only feather.{relation}_before, the part of feather.{relation} that was there before partitions"
+                ),
+                "drop it and create it anew; until then that part is not dropped either",
+            )
+            .at(format!("feather.{relation}")),
+        );
+    }
     for table in tables {
         let place = format!("feather.{}", table.relation);
         if table.ahead_seconds < AHEAD {
@@ -69,9 +82,20 @@ mod tests {
             (state(0.0, true), vec![Level::Warning, Level::Warning]),
         ];
         for (state, expected) in table {
-            let findings = judge(std::slice::from_ref(&state));
+            let findings = judge(std::slice::from_ref(&state), &[]);
             let levels: Vec<_> = findings.iter().map(|finding| finding.level).collect();
             assert_eq!(levels, expected, "{state:?}: {findings:?}");
         }
+        let left_behind = LeftBehind {
+            what: "materialized view public.kept".into(),
+            relation: "sync_attempts".into(),
+        };
+        let findings = judge(&[state(7.0 * AHEAD, false)], &[left_behind]);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(
+            findings[0]
+                .what
+                .starts_with("materialized view public.kept sees only")
+        );
     }
 }

@@ -22,7 +22,10 @@ REVOKE EXECUTE ON FUNCTION
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION feather.keep_partitions(text, interval) TO feather_worker;
 -- Whether rows lie where no partition covers them.
-GRANT SELECT ON feather.sync_events_default, feather.connection_versions_default, feather.tool_versions_default TO feather_worker;
+GRANT SELECT ON
+    feather.sync_attempts_default, feather.sync_throughput_default, feather.sync_events_default,
+    feather.connection_versions_default, feather.tool_versions_default
+    TO feather_worker;
 GRANT EXECUTE ON FUNCTION
     feather.enqueue(uuid, text, integer, timestamptz), feather.enqueue_many(uuid[], text, integer, timestamptz)
     TO feather_worker, feather_enqueuer;

@@ -44,6 +44,11 @@ async fn days_ahead(db: &Db) -> f64 {
     events.unwrap().ahead_seconds / DAY.as_secs_f64()
 }
 
+async fn strays(db: &Db, table: &str) -> bool {
+    let state = db.partitions().await.unwrap();
+    state.iter().any(|of| of.relation == table && of.strays)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_leaves_partitions_ahead_of_every_table() {
     let world = World::new().await;
@@ -55,6 +60,8 @@ async fn a_migration_leaves_partitions_ahead_of_every_table() {
     let config = world.config();
     for table in Partitioned::ALL {
         let keep = match table {
+            Partitioned::Attempts => config.retention.attempts,
+            Partitioned::Minutes => config.retention.minutes,
             Partitioned::Events => config.retention.events,
             _ => config.retention.history,
         };
@@ -90,8 +97,7 @@ async fn without_a_partition_nothing_fails_and_what_came_meanwhile_stays_where_i
     let kept = keep(&db).await;
     assert_eq!((kept.made, kept.unfinished), (7, false));
     assert_eq!(days_ahead(&db).await, 0.0, "today's rows have no partition");
-    let state = db.partitions().await.unwrap();
-    assert!(state[0].strays, "{state:?}");
+    assert!(strays(&db, "sync_events").await);
 
     world.sync(&ids(3)).await;
     let told: Vec<(String,)> = world
@@ -243,4 +249,103 @@ async fn of_the_time_before_history_began_nothing_is_told() {
         ))
         .await;
     assert_eq!(tools, 0);
+}
+
+/// An attempt or a minute of that time.
+fn old_row(table: &str, at: &str) -> String {
+    match table {
+        "sync_attempts" => format!(
+            "INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, error)
+             SELECT 'default', gen_random_uuid(), 'finalize', 0, 'me', at, at, 'cancelled', 'me' FROM (SELECT {at} AS at) AS t"
+        ),
+        _ => format!(
+            "INSERT INTO feather.sync_throughput (account, minute, worker, synced, failed) VALUES ('default', {at}, 'me', 1, 0)"
+        ),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_there_were_partitions_is_deleted_in_portions_and_its_table_dropped_in_the_end()
+ {
+    let world = World::new().await;
+    let db = world.db();
+    for (table, of) in [
+        ("sync_attempts", Partitioned::Attempts),
+        ("sync_throughput", Partitioned::Minutes),
+    ] {
+        let count = format!("SELECT count(*) FROM feather.{table}");
+        for days in [40, 41, 42, 3] {
+            world
+                .execute(&old_row(table, &format!("now() - interval '{days} days'")))
+                .await;
+        }
+        world.execute(&old_row(table, "now()")).await;
+        assert_eq!(db.delete_history(MONTH, MONTH, 2).await.unwrap(), 2);
+        assert_eq!(world.value::<i64>(&count).await, 3);
+        assert_eq!(db.delete_history(MONTH, MONTH, 2).await.unwrap(), 1);
+        assert_eq!(db.delete_history(MONTH, MONTH, 2).await.unwrap(), 0);
+
+        let there = format!("SELECT to_regclass('feather.{table}_before') IS NOT NULL");
+        assert_eq!(db.keep_partitions(of, MONTH).await.unwrap().dropped, 0);
+        assert!(world.value::<bool>(&there).await);
+        // As if it had ended long ago.
+        world
+            .execute(&format!(
+                "DELETE FROM feather.{table}_before;
+                 ALTER TABLE feather.{table} DETACH PARTITION feather.{table}_before;
+                 ALTER TABLE feather.{table} ATTACH PARTITION feather.{table}_before FOR VALUES FROM (MINVALUE) TO ('2026-01-01 00:00+00')"
+            ))
+            .await;
+        assert_eq!(db.keep_partitions(of, MONTH).await.unwrap().dropped, 1);
+        assert!(!world.value::<bool>(&there).await);
+
+        // Without it, nothing is deleted by rows but what no partition covers.
+        world
+            .execute(&old_row(table, "now() - interval '40 days'"))
+            .await;
+        assert!(strays(&db, table).await);
+        assert_eq!(db.delete_history(MONTH, MONTH, 2).await.unwrap(), 0);
+        assert_eq!(db.keep_partitions(of, MONTH).await.unwrap().deleted, 1);
+        assert_eq!(world.value::<i64>(&count).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_week_without_any_daemon_attempts_and_minutes_go_to_the_rest_and_are_counted_and_shown()
+ {
+    let world = World::new().await;
+    let names: Vec<(String,)> = world
+        .rows(
+            "SELECT p.name FROM (VALUES ('sync_attempts'), ('sync_throughput')) AS t (name)
+             CROSS JOIN LATERAL feather.partition_bounds(t.name) AS p",
+        )
+        .await;
+    for (name,) in names {
+        world.execute(&format!("DROP TABLE feather.{name}")).await;
+    }
+    // A program that makes none has been here, as the last release's.
+    world.execute(&old_row("sync_attempts", "now()")).await;
+    world
+        .execute(&old_row("sync_throughput", "date_trunc('minute', now())"))
+        .await;
+    let ids = ids(3);
+    world.sync(&ids).await;
+    let (attempts, synced): (i64, i64) = world
+        .row(
+            "SELECT (SELECT count(*) FROM feather.sync_attempts WHERE connection_id IN (SELECT id FROM feather.connections)),
+                    (SELECT sum(synced)::bigint FROM feather.sync_minutes)",
+        )
+        .await;
+    assert!(attempts >= 3 && synced == 4, "{attempts} {synced}");
+    let db = world.db();
+    for table in [Partitioned::Attempts, Partitioned::Minutes] {
+        assert!(strays(&db, table.as_str()).await);
+        let again = db.keep_partitions(table, MONTH).await.unwrap();
+        assert!(!again.unfinished, "{again:?}");
+    }
+    let ahead: Vec<(bool,)> = world
+        .rows("SELECT max(p.until) > now() + interval '7 days' FROM (VALUES ('sync_attempts'), ('sync_throughput')) AS t (name)
+               CROSS JOIN LATERAL feather.partition_bounds(t.name) AS p GROUP BY t.name")
+        .await;
+    assert_eq!(ahead, [(true,), (true,)]);
 }

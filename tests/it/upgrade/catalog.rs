@@ -10,6 +10,8 @@ const PARTS: &str = "
 WITH relation AS (
     SELECT c.*, c.relname::text AS name FROM pg_class c
     WHERE c.relnamespace = 'feather'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+      -- Which periods have partitions depends on the time, and on the rows that were there.
+      AND NOT (c.relispartition AND c.relname ~ '_\\d{8}$')
 ), columns AS (
     SELECT r.name || '.' || a.attname AS name, r.oid, a.*, pg_get_expr(d.adbin, d.adrelid) AS preset
     FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -35,9 +37,10 @@ UNION ALL SELECT 'function', name, CASE WHEN prokind = 'a' THEN (SELECT to_jsonb
                                         ELSE pg_get_functiondef(oid) END FROM functions
 UNION ALL SELECT 'signature', name, pg_get_function_arguments(oid) || ' -> ' || pg_get_function_result(oid) FROM functions
 UNION ALL SELECT 'comment', o.type || ' ' || o.identity, d.description
-          FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o WHERE o.identity ~ '\\mfeather\\M'
+          FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o WHERE o.identity ~ '\\mfeather\\M' AND o.identity !~ '_\\d{8}'
+-- A part is reached through its table.
 UNION ALL SELECT 'grant', format('%s to %s', what, COALESCE(g.rolname, 'public')), string_agg(privilege_type, ' ' ORDER BY privilege_type)
-          FROM (SELECT name, relacl FROM relation UNION ALL SELECT name, attacl FROM columns
+          FROM (SELECT name, relacl FROM relation WHERE NOT relispartition UNION ALL SELECT name, attacl FROM columns
                 UNION ALL SELECT name, proacl FROM functions
                 UNION ALL SELECT 'schema', nspacl FROM pg_namespace WHERE nspname = 'feather') AS l (what, acl)
           CROSS JOIN LATERAL aclexplode(l.acl) AS e LEFT JOIN pg_roles g ON g.oid = e.grantee

@@ -29,19 +29,19 @@ fn program(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(world: &World, arguments: &[&str]) -> Output {
+pub(crate) async fn run(world: &World, arguments: &[&str]) -> Output {
     let mut command = program(world, arguments);
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
 }
 
 /// A session of its own, whose transaction stays open.
-async fn open(world: &World, sql: &'static str) -> PgConnection {
+pub(crate) async fn open(world: &World, sql: &'static str) -> PgConnection {
     let mut conn = PgConnection::connect(&world.env()["DATABASE_URL"])
         .await
         .unwrap();
@@ -153,6 +153,11 @@ async fn work(world: &World, stop: &AtomicBool, worst: &AtomicU64) {
                          (SELECT connection_id FROM feather.sync_jobs LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *)
          INSERT INTO feather.sync_results (connection_id, account, last_attempt_at, last_outcome)
          SELECT connection_id, account, now(), 'synced' FROM done",
+        "INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome)
+         VALUES ('default', gen_random_uuid(), 'finalize', 1, 'old', now(), now(), 'synced')",
+        "INSERT INTO feather.sync_throughput AS t (account, minute, worker, synced, failed)
+         VALUES ('default', date_trunc('minute', now()), 'old', 1, 0)
+         ON CONFLICT (account, minute, worker) DO UPDATE SET synced = t.synced + excluded.synced",
         "SELECT count(*) FROM feather.sync_status",
         "SELECT count(*) FROM feather.sync_health",
     ];

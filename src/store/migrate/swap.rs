@@ -1,0 +1,164 @@
+//! What makes a large table ready to become the first partition of one of its name, which the migration that swaps them
+//! then does in a moment. It is done beside those who write, takes as long as reading the table does, can be in no
+//! transaction, and is no migration for that reason: every `migrate` does what is left to do.
+
+use crate::store::error::StoreError;
+use sqlx::PgConnection;
+use std::time::Duration;
+
+/// A table that is swapped.
+struct Table {
+    name: &'static str,
+    /// What its partitions are by.
+    key: &'static str,
+    /// The index that is to be its primary key, where the key is not in the one that it has: name, and columns.
+    index: Option<(&'static str, &'static str)>,
+}
+
+static TABLES: [Table; 2] = [
+    Table {
+        name: "sync_attempts",
+        key: "finished_at",
+        index: Some((
+            "sync_attempts_before_pkey",
+            "connection_id, id, finished_at",
+        )),
+    },
+    Table {
+        name: "sync_throughput",
+        key: "minute",
+        index: None,
+    },
+];
+
+/// A smaller table is read while it is swapped, which takes no longer than a blink; the migration itself refuses one of
+/// 32 MB that is not prepared.
+const SMALL: i64 = 8 << 20;
+
+/// Between two looks whether somebody else is done.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a table lacks.
+struct Lack {
+    table: &'static Table,
+    /// Something by the name of the index is there: it is being built, or was left half built.
+    broken: bool,
+    index: bool,
+    bound: bool,
+}
+
+/// Prepares the tables that are large and not swapped yet. To be called with no lock held that others wait for: the build
+/// of an index waits for every transaction that began before it, and so for theirs.
+pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
+    if lacks(conn).await?.is_empty() {
+        return Ok(());
+    }
+    // Of the indexes that are built after the migrations, too.
+    while !sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 6) AS "mine!""#)
+        .fetch_one(&mut *conn)
+        .await?
+    {
+        tokio::time::sleep(AGAIN).await;
+    }
+    for lack in lacks(conn).await? {
+        let name = lack.table.name;
+        tracing::info!("feather.{name} is read once, to be kept in partitions from then on");
+        if let Some((index, columns)) = lack.table.index.filter(|_| lack.index) {
+            if lack.broken {
+                let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS feather.{index}");
+                run(conn, drop, name).await?;
+            }
+            let create =
+                format!("CREATE UNIQUE INDEX CONCURRENTLY {index} ON feather.{name} ({columns})");
+            run(conn, create, name).await?;
+        }
+        if lack.bound {
+            run(conn, bound(lack.table), name).await?;
+            let validate =
+                format!("ALTER TABLE feather.{name} VALIDATE CONSTRAINT before_partitions");
+            run(conn, validate, name).await?;
+        }
+    }
+    sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 6) AS "unlocked!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    Ok(())
+}
+
+/// Says that all rows are from before a day, so that nobody has to read them to know it. The day is a month off: who is
+/// interrupted before the swap and forgets about it has made a table that takes no rows from then on. Until a week before,
+/// another `migrate` leaves it; after that, it names another day.
+///
+/// The lock is asked for as the migration does.
+fn bound(Table { name, key, .. }: &Table) -> String {
+    format!(
+        "DO $$
+         BEGIN
+             FOR try IN 1..60 LOOP
+                 BEGIN
+                     PERFORM set_config('client_min_messages', 'warning', true);
+                     PERFORM set_config('lock_timeout', CASE WHEN try % 5 = 0 THEN '1500ms' ELSE '100ms' END, true);
+                     LOCK TABLE feather.{name} IN ACCESS EXCLUSIVE MODE;
+                     EXECUTE (
+                         SELECT format('ALTER TABLE feather.{name} DROP CONSTRAINT IF EXISTS before_partitions,
+                                        ADD CONSTRAINT before_partitions CHECK ({key} < %L) NOT VALID',
+                                       date_trunc('day', GREATEST(clock_timestamp() + interval '31 days',
+                                                                  max({key}) + interval '1 day')))
+                         FROM feather.{name});
+                     RETURN;
+                 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                     IF try = 60 THEN
+                         RAISE;
+                     END IF;
+                 END;
+                 COMMIT;
+                 PERFORM pg_sleep(0.3);
+             END LOOP;
+         END $$"
+    )
+}
+
+async fn lacks(conn: &mut PgConnection) -> Result<Vec<Lack>, sqlx::Error> {
+    let names: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT n.name AS "name!", i.indisvalid AS valid,
+               COALESCE(k.convalidated AND (regexp_match(pg_get_constraintdef(k.oid), '< ''(.+)''::'))[1]::timestamptz
+                                           > now() + interval '8 days', false) AS "bounded!"
+        FROM unnest($1::text[]) AS n (name)
+        JOIN pg_catalog.pg_class c ON c.oid = to_regclass('feather.' || n.name)
+        LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = to_regclass('feather.' || n.name || '_before_pkey')
+        LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.conname = 'before_partitions'
+        WHERE c.relkind = 'r' AND pg_relation_size(c.oid) >= $2
+        "#,
+        &names as _,
+        SMALL
+    )
+    .fetch_all(conn)
+    .await?;
+    let of = |table: &'static Table| {
+        let row = rows.iter().find(|row| row.name == table.name)?;
+        let lack = Lack {
+            table,
+            broken: row.valid == Some(false),
+            index: table.index.is_some() && row.valid != Some(true),
+            bound: !row.bounded,
+        };
+        (lack.index || lack.bound).then_some(lack)
+    };
+    Ok(TABLES.iter().filter_map(of).collect())
+}
+
+async fn run(conn: &mut PgConnection, statement: String, name: &str) -> Result<(), StoreError> {
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(conn)
+        .await;
+    done.map_err(|error| match StoreError::from(error) {
+        StoreError::Conflict(error) | StoreError::RowLocked(error) => StoreError::Other(format!(
+            "feather.{name} was not prepared for being kept in partitions: {error}. A transaction that stays open is in \
+             the way (pg_stat_activity names it); run `feather-sync migrate` again, which goes on from here"
+        )),
+        error => error,
+    })?;
+    Ok(())
+}
