@@ -260,6 +260,7 @@ impl Worker {
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok((0, account.everywhere_again(everywhere, asked_at)));
         }
+        let refreshes = self.refreshes_for(account);
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -270,7 +271,7 @@ impl Worker {
                 worker: &self.settings.name,
                 prefer,
                 spare: self.settings.budget_share,
-                refreshes: self.refreshes_for(account),
+                refreshes,
                 known: &known.unwrap_or_default(),
             })
             .await?;
@@ -303,6 +304,10 @@ impl Worker {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
                 account.note_lanes(everywhere, lanes, now, took);
+                let refreshed = jobs.iter().filter(|job| job.phase == Phase::Refresh);
+                if refreshes >= 1.0 && refreshed.count() as f64 >= refreshes {
+                    self.slots.note_full_of_refreshes();
+                }
                 self.hold(&jobs);
                 account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {
