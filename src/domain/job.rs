@@ -116,6 +116,8 @@ pub struct Job {
     pub stored: Option<StoredSync>,
     /// Another account from which the connection is held, and which a live replica serves.
     pub held_by: Option<AccountName>,
+    /// Another account from which the connection is held, and which nobody serves: the answer takes it over.
+    pub takes_over: Option<AccountName>,
     /// This is the single call that tests whether a paused account works again.
     pub probe: bool,
 }

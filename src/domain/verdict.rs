@@ -123,6 +123,9 @@ pub struct Stored {
     pub finalized: bool,
     /// The `tools` array is complete: what it lacks is removed.
     pub complete: bool,
+    /// What the attempt comes to instead, with nothing stored, where another account than at the claim has come to hold the
+    /// connection.
+    pub if_held: Box<Verdict>,
 }
 
 /// Everything that follows from one attempt.
@@ -179,6 +182,19 @@ pub struct Finished {
     pub took: Duration,
 }
 
+impl Finished {
+    /// What it comes to where another account than at the claim has come to hold the connection; `None` where nothing was to
+    /// be stored anyway.
+    pub fn if_held(&self) -> Option<Self> {
+        let stored = self.verdict.stored.as_ref()?;
+        Some(Self {
+            job: self.job.clone(),
+            verdict: (*stored.if_held).clone(),
+            took: self.took,
+        })
+    }
+}
+
 /// Judges what a call came to.
 pub fn judge(
     job: &Job,
@@ -190,7 +206,7 @@ pub fn judge(
     match result {
         Ok(answer) => match &job.held_by {
             None => judge_answer(job, answer, retry, settle, dice),
-            Some(other) => failed::refuse_answer(job, answer, other, retry, dice),
+            Some(other) => failed::refuse_answer(job, &answer, Some(other), retry, dice),
         },
         Err(failure) => failed::judge_failure(job, failure, retry, dice),
     }
@@ -236,6 +252,7 @@ fn judge_answer(
     settle: &SettleRule,
     dice: &Dice,
 ) -> Verdict {
+    let if_held = failed::refuse_answer(job, &answer, None, retry, dice);
     let snapshot = answer.snapshot;
     let settling = settle.judge(job, &snapshot);
     let overdue = !job.is_first_look()
@@ -302,6 +319,7 @@ fn judge_answer(
             finalized: job.phase == Phase::Finalize && settling != Settling::NotActive,
             complete: settling == Settling::Settled && snapshot.tools.is_some(),
             snapshot,
+            if_held: Box::new(if_held),
         }),
         gone: false,
         account: AccountWord::Works,

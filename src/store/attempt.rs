@@ -47,6 +47,7 @@ pub(super) struct Recorded {
     pub(super) connection_id: Uuid,
     pub(super) started_at: DateTime<Utc>,
     pub(super) tools: ToolChanges,
+    pub(super) error_class: Option<String>,
     /// Until the job is due again, if it is.
     pub(super) due_in: Option<Duration>,
     /// The database's time.
@@ -62,7 +63,7 @@ pub(super) async fn recorded(
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        SELECT a.connection_id, a.started_at, a.tools_added, a.tools_changed, a.tools_removed,
+        SELECT a.connection_id, a.started_at, a.tools_added, a.tools_changed, a.tools_removed, a.error_class,
                EXTRACT(epoch FROM a.retry_at - now())::float8 AS due_in, now() AS "now!"
         FROM unnest($1::uuid[], $2::timestamptz[]) AS w (connection_id, started_at)
         JOIN feather.sync_attempts a ON a.connection_id = w.connection_id AND a.started_at = w.started_at
@@ -86,6 +87,7 @@ pub(super) async fn recorded(
                 changed: row.tools_changed,
                 removed: row.tools_removed,
             },
+            error_class: row.error_class,
             due_in: row.due_in.map(super::seconds),
             now: row.now,
         })

@@ -221,7 +221,8 @@ impl Db {
                    claimed.settle_polls AS "settle_polls?", claimed.seen_fingerprint AS "seen_fingerprint?",
                    claimed.seen_at AS "seen_at?", claimed.priority AS "priority?", claimed.run_at AS "run_at?", c.id AS "stored_id?", c.tools_synced_at AS "stored_tools_synced_at?",
                    CASE WHEN c._account <> $1 AND c._removed_at IS NULL
-                        THEN (SELECT s.account FROM feather.sync_served_accounts s WHERE s.account = c._account) END AS held_by
+                        THEN (SELECT s.account FROM feather.sync_served_accounts s WHERE s.account = c._account) END AS held_by,
+                   CASE WHEN c._account <> $1 AND c._removed_at IS NULL THEN c._account END AS holder
             FROM bucket
             CROSS JOIN permits
             LEFT JOIN claimed ON true
@@ -297,6 +298,11 @@ impl Db {
                         tools_synced_at: row.stored_tools_synced_at,
                     }),
                     held_by: row.held_by.as_deref().map(AccountName::from),
+                    takes_over: row
+                        .holder
+                        .as_deref()
+                        .filter(|_| row.held_by.is_none())
+                        .map(AccountName::from),
                     probe: row.probe,
                 })
             })

@@ -1,5 +1,7 @@
 //! The write-back: what a batch of attempts came to, in one transaction, fenced by lease tokens.
 
+use crate::domain::AccountName;
+use crate::domain::ErrorClass;
 use crate::domain::Finished;
 use crate::domain::Next;
 use crate::domain::Outcome;
@@ -43,6 +45,9 @@ pub enum Committed {
         due_in: Option<Duration>,
         /// From the oldest request's wish to now; for synced ones that were asked for.
         time_to_sync: Option<Duration>,
+        /// Nothing of its answer is: another account has come to hold the connection since the claim, and it ended as
+        /// [`Finished::if_held`] says.
+        held: bool,
     },
     /// The lease was lost: nothing of it was written.
     LeaseLost,
@@ -110,6 +115,15 @@ async fn write_batch(
     let said = applied.iter().map(|finished| Said::from(*finished));
     let paused_until = account::apply_words(conn, said, now).await?;
     let changes = write_snapshots(conn, &applied, recording.history).await?;
+    let instead: HashMap<Uuid, Finished> = applied
+        .iter()
+        .filter(|f| changes.written.held.contains(&f.job.connection_id))
+        .filter_map(|f| Some((f.job.connection_id, f.if_held()?)))
+        .collect();
+    let applied: Vec<&Finished> = applied
+        .into_iter()
+        .map(|f| instead.get(&f.job.connection_id).unwrap_or(f))
+        .collect();
     let updates: Vec<JobUpdate> = applied
         .iter()
         .filter_map(|f| job_update(f, now, settle_deadline))
@@ -154,7 +168,8 @@ async fn write_batch(
                 due_in: due
                     .get(&id)
                     .map(|at| (*at - now).to_std().unwrap_or_default()),
-                time_to_sync: time_to_sync(f, now),
+                time_to_sync: time_to_sync(instead.get(&id).unwrap_or(f), now),
+                held: instead.contains_key(&id),
             }
         })
         .collect())
@@ -186,10 +201,13 @@ async fn committed_before(
             let found = recorded.iter().find(|row| {
                 row.connection_id == f.job.connection_id && row.started_at == f.job.started_at
             })?;
+            let refused = found.error_class.as_deref() == Some(ErrorClass::OtherAccount.as_str());
+            let instead = f.if_held().filter(|_| refused);
             let committed = Committed::Applied {
                 tools: found.tools,
                 due_in: found.due_in,
-                time_to_sync: time_to_sync(f, found.now),
+                time_to_sync: time_to_sync(instead.as_ref().unwrap_or(f), found.now),
+                held: instead.is_some(),
             };
             Some((f.job.lease_token, committed))
         })
@@ -216,6 +234,7 @@ async fn write_snapshots<'a>(
             Some(SnapshotWrite {
                 snapshot: &stored.snapshot,
                 account: f.job.account.as_str(),
+                takes_over: f.job.takes_over.as_ref().map(AccountName::as_str),
                 finalized: stored.finalized,
                 complete: stored.complete,
                 as_of: None,
@@ -232,7 +251,10 @@ async fn write_snapshots<'a>(
         let why = "a connection was written from a list meanwhile";
         return Err(StoreError::Conflict(why.into()));
     }
-    writes.retain(|write| !written.stale.contains(&write.snapshot.id));
+    writes.retain(|write| {
+        let id = &write.snapshot.id;
+        !written.stale.contains(id) && !written.held.contains(id)
+    });
     changes.tools = tools::write_tools(conn, &writes, &written.with_tools, history).await?;
     changes.written = written;
     Ok(changes)

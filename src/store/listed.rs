@@ -161,6 +161,7 @@ async fn apply(
             Treatment::Store { complete, .. } => Some(SnapshotWrite {
                 snapshot,
                 account: list.account.as_str(),
+                takes_over: None,
                 finalized: false,
                 complete: *complete,
                 as_of: Some(list.asked_at),

@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub(super) struct SnapshotWrite<'a> {
     pub(super) snapshot: &'a ConnectionSnapshot,
     pub(super) account: &'a str,
+    /// The other account that it may be taken over from.
+    pub(super) takes_over: Option<&'a str>,
     pub(super) finalized: bool,
     /// The tools are all that there are: what is stored beyond them is removed.
     pub(super) complete: bool,
@@ -25,6 +27,8 @@ pub(super) struct SnapshotWrite<'a> {
 pub(super) struct Written {
     /// Somebody else has written one of them while it was being written here: what was found does not hold.
     pub(super) overtaken: bool,
+    /// Those that another account holds than the one they may be taken over from: nothing of them is written.
+    pub(super) held: HashSet<Uuid>,
     /// Those that were there.
     pub(super) known: HashSet<Uuid>,
     /// Those whose answer was older than what is stored: their check counts, their content is not applied.
@@ -57,6 +61,7 @@ pub(super) async fn write_connections(
         };
     }
     let accounts: Vec<_> = writes.iter().map(|w| w.account).collect();
+    let taken_over: Vec<_> = writes.iter().map(|w| w.takes_over).collect();
     let finalized: Vec<_> = writes.iter().map(|w| w.finalized).collect();
     let cps: Vec<_> = writes
         .iter()
@@ -87,16 +92,17 @@ pub(super) async fn write_connections(
                    v.warnings::jsonb AS warnings, v.hash, v.finalized, o.id IS NOT NULL AS known,
                    o._synced_at AS seen_at, o._removed_at IS NOT NULL AS back, COALESCE(v.as_of, now()) AS checked_at,
                    -- A time in the far future is a mistake, and guarding with it would shut the row for good.
-                   COALESCE(o.updated_at > v.updated_at AND o.updated_at <= now() + interval '1 day', false) AS stale
+                   COALESCE(o.updated_at > v.updated_at AND o.updated_at <= now() + interval '1 day', false) AS stale,
+                   COALESCE(o._account <> v.account AND o._account IS DISTINCT FROM v.takes_over AND o._removed_at IS NULL, false) AS held
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                         $9::text[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::timestamptz[],
                         $14::timestamptz[], $15::text[], $16::text[], $17::bool[], $18::timestamptz[],
                         $19::timestamptz[], $20::text[], $21::text[], $22::text[], $23::bytea[], $24::bool[],
-                        $25::timestamptz[])
+                        $25::timestamptz[], $27::text[])
                  AS v (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id,
                        status, tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at,
                        last_used_at, metadata, cps, has_cps, created_at, updated_at, account, extra, warnings, hash,
-                       finalized, as_of)
+                       finalized, as_of, takes_over)
             LEFT JOIN feather.integration_connections o ON o.id = v.id AND o.id = ANY($1)
         ), changed AS MATERIALIZED (
             SELECT *, NOT columns <@ ARRAY['tools_synced_at', 'updated_at'] AS telling FROM (
@@ -119,7 +125,7 @@ pub(super) async fn write_connections(
                        CASE WHEN o._account IS DISTINCT FROM n.account THEN '_account' END,
                        CASE WHEN o._extra IS DISTINCT FROM n.extra THEN '_extra' END], NULL) AS columns
                 FROM new n JOIN feather.integration_connections o ON o.id = n.id AND o.id = ANY($1)
-                WHERE NOT n.stale AND (o._hash <> n.hash OR o._account <> n.account)
+                WHERE NOT n.stale AND NOT n.held AND (o._hash <> n.hash OR o._account <> n.account)
                 -- Compared once, and not again wherever the result is named.
                 OFFSET 0
             ) AS compared
@@ -189,11 +195,11 @@ pub(super) async fn write_connections(
                                      format('an answer with the older updated_at %s was not applied', n.updated_at)))
                                  ELSE n.warnings END
             FROM new n
-            WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND n.id NOT IN (SELECT id FROM changed)
+            WHERE c.id = n.id AND c.id = ANY($1) AND n.known AND NOT n.held AND n.id NOT IN (SELECT id FROM changed)
               AND c._synced_at = n.seen_at
             RETURNING c.id
         )
-        SELECT n.id AS "id!", done.id IS NULL AS "overtaken!", n.known AS "known!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
+        SELECT n.id AS "id!", done.id IS NULL AND NOT n.held AS "overtaken!", n.held AS "held!", n.known AS "known!", n.stale AS "stale!", tool.id IS NOT NULL AS "with_tools!",
                NOT n.known OR n.back OR changed.id IS NOT NULL AS "changed!", n.back AS "back!",
                CASE WHEN changed.telling THEN changed.columns END AS "columns?"
         FROM new n
@@ -229,7 +235,8 @@ pub(super) async fn write_connections(
         &hashes as _,
         &finalized,
         &as_of as _,
-        history
+        history,
+        &taken_over as _
     )
     .fetch_all(conn)
     .await?;
@@ -237,6 +244,7 @@ pub(super) async fn write_connections(
     for row in rows {
         written.overtaken |= row.overtaken;
         for (holds, ids) in [
+            (row.held, &mut written.held),
             (row.known, &mut written.known),
             (row.stale, &mut written.stale),
             (row.with_tools, &mut written.with_tools),

@@ -186,7 +186,10 @@ impl Worker {
                     tools,
                     due_in,
                     time_to_sync,
+                    held,
                 } => {
+                    let instead = finished.if_held().filter(|_| *held);
+                    let finished = instead.as_ref().unwrap_or(finished);
                     if let Some(due_in) = due_in {
                         self.note_due(*due_in);
                     }

@@ -10,6 +10,15 @@ const EVERYTHING_HOLDS: u32 = 10;
 /// And no longer than this: a request that was committed late, behind others, waits for a look at everything.
 const EVERYTHING_HOLDS_MOST: Duration = Duration::from_secs(2);
 
+/// After a look into the inbox it is left alone for so many times as long as the look took: whatever makes looking
+/// slow (a backlog, dead rows that a snapshot keeps, a producer's open transaction), claims have most of the time.
+pub(super) const REST: u32 = 3;
+/// And no longer than this, or a moment's trouble would keep requests waiting long after it.
+const REST_MOST: Duration = Duration::from_secs(2);
+/// A look that found nothing is left no longer than this, or as long again as it took: what made it slow may be a producer's
+/// large transaction, and the next thing that is heard of is its end.
+const REST_IN_VAIN: Duration = Duration::from_millis(500);
+
 /// What has been seen of the inbox.
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -48,6 +57,16 @@ impl Inbox {
         if taken.left || !taken.passed_over.is_empty() {
             self.until = None;
         }
+    }
+}
+
+/// How long the inbox is left alone after a look that took so long, and found something there or nothing.
+pub(super) fn rest(took: Duration, found: bool) -> Duration {
+    let rest = (took * REST).min(REST_MOST);
+    if found {
+        rest
+    } else {
+        rest.min(took.max(REST_IN_VAIN))
     }
 }
 
@@ -132,5 +151,25 @@ mod tests {
         inbox.note(&look(None), &found(8), start, Duration::from_secs(3));
         assert_eq!(inbox.goes_on(start + Duration::from_millis(1_999)), Some(8));
         assert_eq!(inbox.goes_on(start + Duration::from_millis(2_001)), None);
+    }
+
+    #[test]
+    fn a_slow_look_leaves_the_inbox_alone_for_longer_if_it_found_something() {
+        let cases = [
+            (10, 30, 30),
+            (160, 480, 480),
+            (300, 900, 500),
+            (600, 1_800, 600),
+            (5_000, 2_000, 2_000),
+        ];
+        for (took, found, nothing) in cases {
+            let took = Duration::from_millis(took);
+            assert_eq!(rest(took, true), Duration::from_millis(found), "{took:?}");
+            assert_eq!(
+                rest(took, false),
+                Duration::from_millis(nothing),
+                "{took:?}"
+            );
+        }
     }
 }

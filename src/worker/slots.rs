@@ -34,6 +34,8 @@ pub(super) struct Slots {
     freed: Notify,
     /// The last claim found more work than slots.
     short: AtomicBool,
+    /// A claim took as many refreshes as may be out, and more may be due.
+    full_of_refreshes: AtomicBool,
 }
 
 /// A slot of the worker and one of the account, together.
@@ -58,6 +60,7 @@ impl Slots {
             least: (room / (ROOM_BATCHES * batch_size)).max(1),
             freed: Notify::new(),
             short: AtomicBool::new(false),
+            full_of_refreshes: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +129,16 @@ impl Slots {
     /// What the claims of a tick found: more work than slots, or not.
     pub(super) fn note_short(&self, short: bool) {
         self.short.store(short, Ordering::Relaxed);
+    }
+
+    /// As many refreshes are out as may be.
+    pub(super) fn note_full_of_refreshes(&self) {
+        self.full_of_refreshes.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end of a refresh makes room for another one that may be due; told once.
+    pub(super) fn were_full_of_refreshes(&self) -> bool {
+        self.full_of_refreshes.swap(false, Ordering::Relaxed)
     }
 
     /// Waits until a claim can go on where slots were short; else for ever.

@@ -12,6 +12,8 @@ use crate::store::TakenIn;
 use crate::worker::Account;
 use crate::worker::Running;
 use crate::worker::Worker;
+use crate::worker::inbox;
+use crate::worker::inbox::REST;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,11 +24,6 @@ const TAKE_IN: u32 = 1_000;
 const TAKE_IN_EVERY: Duration = Duration::from_millis(50);
 /// After a look that has taken in several requests, so long for each is left to those that come next, up to the above.
 const GATHER: Duration = Duration::from_millis(1);
-/// After a look into the inbox it is left alone for so many times as long as the look took: whatever makes looking
-/// slow (a backlog, dead rows that a snapshot keeps, a producer's open transaction), claims have most of the time.
-const TAKE_IN_REST: u32 = 3;
-/// And no longer than this, or a moment's trouble would keep requests waiting long after it.
-const TAKE_IN_REST_MOST: Duration = Duration::from_secs(2);
 /// Once all of it has been taken in, the inbox is left alone for this part of the time between polls, unless somebody
 /// says that there is something new: less than any poll's jitter, so that each poll looks.
 const QUIET: f64 = 0.7;
@@ -138,8 +135,8 @@ impl Worker {
                     running.inbox.note(&look, &taken, looked, took);
                 }
                 let rest = match hindered {
-                    None => (took * TAKE_IN_REST).min(TAKE_IN_REST_MOST),
-                    Some(_) => (took * TAKE_IN_REST).max(BUDGET_STEP),
+                    None => inbox::rest(took, taken.requests > 0 || taken.left),
+                    Some(_) => (took * REST).max(BUDGET_STEP),
                 };
                 let gathering = gathering(taken.requests);
                 let rest = rest.max(gathering);
@@ -205,7 +202,7 @@ impl Worker {
                 // Nor does a lock on one account's row keep the others from theirs.
                 Err(error) if error.is_in_the_way() => {
                     let now = self.clock.now();
-                    let rest = now.saturating_duration_since(asked_at) * TAKE_IN_REST;
+                    let rest = now.saturating_duration_since(asked_at) * REST;
                     let rest = rest.max(BUDGET_STEP);
                     account.rest_until(now + rest);
                     running.hindered_until = running.hindered_until.max(Some(now + rest));
@@ -260,6 +257,7 @@ impl Worker {
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok((0, account.everywhere_again(everywhere, asked_at)));
         }
+        let refreshes = self.refreshes_for(account);
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -270,7 +268,7 @@ impl Worker {
                 worker: &self.settings.name,
                 prefer,
                 spare: self.settings.budget_share,
-                refreshes: self.refreshes_for(account),
+                refreshes,
                 known: &known.unwrap_or_default(),
             })
             .await?;
@@ -303,6 +301,10 @@ impl Worker {
                 reach(Point::Claimed);
                 let claimed = jobs.len();
                 account.note_lanes(everywhere, lanes, now, took);
+                let refreshed = jobs.iter().filter(|job| job.phase == Phase::Refresh);
+                if refreshes >= 1.0 && refreshed.count() as f64 >= refreshes {
+                    self.slots.note_full_of_refreshes();
+                }
                 self.hold(&jobs);
                 account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
                 for job in jobs {

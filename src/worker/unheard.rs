@@ -49,8 +49,14 @@ impl Worker {
     /// They are written down or given back. What can be neither stays held on to: its lease has to run out.
     pub(super) fn let_go<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
         let mut held = self.lock_held();
+        let mut refreshed = false;
         for job in jobs {
-            held.remove(&job.lease_token);
+            let ended = held.remove(&job.lease_token);
+            refreshed |= ended.is_some_and(|ended| ended.refreshed_for.is_some());
+        }
+        drop(held);
+        if refreshed && self.slots.were_full_of_refreshes() {
+            self.wake.notify_one();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Checks over the calls that the upstreams got.
 
 use crate::schedule::ACCOUNTS;
+use crate::stage::REFRESH_PERCENT;
 use crate::stage::REQUESTS_PER_MINUTE;
 use crate::stage::Stage;
 use chrono::DateTime;
@@ -31,6 +32,7 @@ fn calls(stage: &Stage) -> BTreeMap<Uuid, Vec<Call>> {
 pub(crate) async fn check(stage: &Stage) {
     let calls = calls(stage);
     budget(stage);
+    refreshes(stage);
     overlaps(stage, &calls);
     ghosts(stage, &calls);
     recorded(stage, &calls).await;
@@ -63,6 +65,39 @@ fn budget(stage: &Stage) {
         );
     }
     stage.report.check("calls within the budget", number, found);
+}
+
+/// Refreshes begin within their part of the budget. (Their polls are drawn from it as well, and do not wait for it.)
+fn refreshes(stage: &Stage) {
+    let (mut number, mut found) = (0, Vec::new());
+    // One more is saved up before the first second than the part allows in a minute.
+    let allowed = (REQUESTS_PER_MINUTE * REFRESH_PERCENT).div_ceil(100) as usize + 1;
+    for (sim, account) in stage.sims.iter().zip(ACCOUNTS) {
+        let mut at: Vec<u64> = sim
+            .calls()
+            .iter()
+            .filter(|call| call.kind == Kind::Refresh)
+            .map(|call| call.at_ms)
+            .collect();
+        at.sort_unstable();
+        number += at.len() as u64;
+        let most = (0..at.len())
+            .map(|first| at[first..].partition_point(|later| later - at[first] < 60_000))
+            .max()
+            .unwrap_or(0);
+        if most > allowed {
+            found.push(format!(
+                "{most} within 60 s for account {account}, allowed are {allowed}"
+            ));
+        }
+        stage.report.figure(
+            format!("most refreshes in 60 s, account {account}"),
+            format!("{most} of {allowed}"),
+        );
+    }
+    stage
+        .report
+        .check("refreshes within their part of the budget", number, found);
 }
 
 /// Two calls for one connection at once, although the first one's client was neither gone nor out of time.

@@ -8,6 +8,7 @@ use crate::stage::connection;
 use crate::truth;
 use chrono::DateTime;
 use chrono::Utc;
+use feather_sync::sim::Kind;
 use feather_sync::sim::Sim;
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeSet;
@@ -46,13 +47,20 @@ async fn number(stage: &Stage, sql: &str) -> u64 {
     number.unsigned_abs()
 }
 
-/// Waits until nothing is left to do; how long that took.
-pub(crate) async fn drain(stage: &Stage, deadline: Duration) -> Option<Duration> {
-    let left = "SELECT (SELECT count(*) FROM feather.sync_requests)
-                     + (SELECT count(*) FROM feather.sync_jobs WHERE state <> 'dead')";
+/// Jobs that are left to do, dead ones aside: any.
+pub(crate) const ANYTHING: &str = "state <> 'dead'";
+/// And those only to which a request led.
+pub(crate) const ASKED_FOR: &str =
+    "state <> 'dead' AND (phase = 'finalize' OR finalize_started_at <> wanted_at)";
+
+/// Waits until no request and no such job is left; how long that took.
+pub(crate) async fn drain(stage: &Stage, jobs: &str, deadline: Duration) -> Option<Duration> {
+    let left = format!(
+        "SELECT (SELECT count(*) FROM feather.sync_requests) + (SELECT count(*) FROM feather.sync_jobs WHERE {jobs})"
+    );
     let began = Instant::now();
     loop {
-        let left = number(stage, left).await;
+        let left = number(stage, &left).await;
         if left == 0 {
             return Some(began.elapsed());
         }
@@ -143,7 +151,7 @@ pub(crate) async fn equal_so_far(stage: &Stage) {
     .fetch_all(&stage.pool)
     .await
     .unwrap();
-    let (mut looked_at, mut found) = (0, Vec::new());
+    let (mut looked_at, mut refreshed, mut found) = (0, 0, Vec::new());
     for (id, began, ended) in rows {
         let sim = sim_of(stage, id);
         let calls = sim.calls_for(id);
@@ -156,14 +164,46 @@ pub(crate) async fn equal_so_far(stage: &Stage) {
         if !plain || edited || sim.truth(id).is_null() {
             continue;
         }
+        let compared = truth::compare(&stage.pool, &sim.truth_text(id)).await;
+        if sim.calls_for(id).len() > calls.len() {
+            // Refreshed meanwhile, and so another.
+            continue;
+        }
         looked_at += 1;
-        if let Err(difference) = truth::compare(&stage.pool, &sim.truth_text(id)).await {
+        refreshed += u64::from(
+            calls
+                .iter()
+                .rev()
+                .find(|call| call.kind != Kind::Poll)
+                .is_some_and(|call| call.kind == Kind::Refresh),
+        );
+        if let Err(difference) = compared {
             found.push(format!("{id}: {difference}"));
         }
     }
     stage
         .report
         .check("connections equal to the truth at once", looked_at, found);
+    stage
+        .report
+        .check("of them by a refresh", refreshed, Vec::new());
+}
+
+/// What nobody has asked for ends as a refresh may: recorded, and without a dead job but of what is gone upstream.
+pub(crate) async fn refreshed(stage: &Stage) {
+    let sql = "SELECT to_jsonb(j)::text FROM feather.sync_jobs j
+               WHERE state = 'dead' AND phase = 'refresh' AND error_class <> 'not_found'";
+    let refreshes = "SELECT count(*) FROM feather.sync_attempts WHERE kind = 'reconcile'";
+    let (refreshes, found) = (number(stage, refreshes).await, texts(stage, sql).await);
+    stage
+        .report
+        .check("refreshes, and no dead job of them", refreshes, found);
+    let ended = "SELECT outcome || COALESCE('/' || error_class, '') || '|' || count(*) FROM feather.sync_attempts
+                 WHERE kind = 'reconcile' GROUP BY outcome, error_class ORDER BY 1";
+    for row in texts(stage, ended).await {
+        let (outcome, number) = row.split_once('|').unwrap();
+        stage.report.figure(format!("refreshes {outcome}"), number);
+    }
 }
 
 /// Asks for every connection that there is once more, now that nothing goes wrong.

@@ -2,7 +2,7 @@
 //! nothing may be lost, and every table must be as the API says. `make chaos` runs it, `cargo test` does not.
 //!
 //! The way of a run: `schedule` (what goes wrong when, from the seed alone) → `stage` (the parts, with proxies between
-//! them) → `producer` and `inflict` side by side → `heal` → `drain` → `check` → `report`.
+//! them) → `producer`, `operator`, `refresher` and `inflict` side by side → `heal` → `drain` → `check` → `report`.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +28,7 @@ mod producer;
 #[path = "../support/proxy.rs"]
 #[allow(dead_code, reason = "not every test needs every control")]
 mod proxy;
+mod refresher;
 mod replica;
 mod report;
 mod schedule;

@@ -6,6 +6,7 @@ use crate::inflict;
 use crate::operator;
 use crate::options::Options;
 use crate::producer;
+use crate::refresher;
 use crate::schedule;
 use crate::schedule::Lane;
 use crate::stage::Stage;
@@ -60,7 +61,7 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
     stage.heal().await;
     stage.report.say("nothing goes wrong from here on");
     let deadline = DRAIN + options.lasts();
-    if let Some(drained) = check::drain(&stage, deadline).await {
+    if let Some(drained) = check::drain(&stage, check::ASKED_FOR, deadline).await {
         stage
             .report
             .seconds("time to drain after the last fault", drained);
@@ -68,9 +69,11 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
         check::figures(&stage).await;
         check::nothing_lost(&stage).await;
         check::equal_so_far(&stage).await;
+        check::refreshed(&stage).await;
         check::verify(&stage).await;
+        stage.stop_refreshing().await;
         check::ask_for_all(&stage).await;
-        if let Some(drained) = check::drain(&stage, deadline).await {
+        if let Some(drained) = check::drain(&stage, check::ANYTHING, deadline).await {
             stage
                 .report
                 .seconds("time to sync everything once more", drained);
@@ -103,7 +106,7 @@ async fn run(options: &Options, seed: u64, lanes: Vec<Lane>) -> bool {
     well
 }
 
-/// Producers, operator and faults, side by side.
+/// Producers, operator, refreshes and faults, side by side.
 async fn go_wrong(stage: &Arc<Stage>, lanes: Vec<Lane>, lasts: Duration) {
     let (stop, stopped) = watch::channel(false);
     let mut working = JoinSet::new();
@@ -111,6 +114,7 @@ async fn go_wrong(stage: &Arc<Stage>, lanes: Vec<Lane>, lasts: Duration) {
         working.spawn(producer::run(Arc::clone(stage), number, stopped.clone()));
     }
     working.spawn(operator::run(Arc::clone(stage), stopped.clone()));
+    working.spawn(refresher::run(Arc::clone(stage), stopped.clone()));
     working.spawn(watch(Arc::clone(stage), stopped));
     let started = Instant::now();
     let mut faults = JoinSet::new();

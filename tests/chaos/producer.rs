@@ -1,6 +1,7 @@
 //! Services that ask for syncs, each in its own way, and keep books of it in the same transaction.
 
 use crate::schedule::ACCOUNTS;
+use crate::schedule::QUIET;
 use crate::schedule::dice;
 use crate::stage::Stage;
 use crate::stage::connection;
@@ -19,6 +20,9 @@ pub(crate) const PRODUCERS: usize = 4;
 const LATER: usize = 100_000;
 /// Connections that are named in transactions that are rolled back, and nowhere else.
 const GHOSTS: usize = 500_000;
+
+/// The part of all deeds that ask for the quiet account.
+const ASKED_QUIETLY: f64 = 0.05;
 
 /// How a producer asks.
 enum Way {
@@ -128,7 +132,11 @@ fn is_expected(error: &sqlx::Error) -> bool {
 
 impl Deed {
     fn choose(dice: &mut StdRng, stage: &Stage) -> Self {
-        let account = dice.random_range(0..ACCOUNTS.len());
+        let account = if dice.random_bool(ASKED_QUIETLY) {
+            QUIET
+        } else {
+            dice.random_range(0..QUIET)
+        };
         let mut deed = Self {
             account,
             ids: Vec::new(),
@@ -158,9 +166,24 @@ impl Deed {
         deed
     }
 
+    /// Some connections of an account, all that there is to be refreshed for the time being.
+    pub(crate) fn first(stage: &Stage, account: usize) -> Self {
+        Self {
+            account,
+            ids: (0..stage.connections / 3)
+                .map(|place| connection(account, place))
+                .collect(),
+            way: Way::CallMany,
+            priority: 0,
+            later: None,
+            rolled_back: false,
+            open_for: Duration::ZERO,
+        }
+    }
+
     /// A transaction that stays open.
     pub(crate) fn stalled(dice: &mut StdRng, stage: &Stage, open_for: Duration) -> Self {
-        let account = dice.random_range(0..ACCOUNTS.len());
+        let account = dice.random_range(0..QUIET);
         Self {
             account,
             ids: any(dice, stage, account, 10),

@@ -10,7 +10,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// Accounts of the daemons, each with an upstream of its own.
-pub(crate) const ACCOUNTS: [&str; 2] = ["default", "second"];
+pub(crate) const ACCOUNTS: [&str; 3] = ["default", "second", "quiet"];
+
+/// The account for which is seldom asked, so that its budget has something left for what nobody asks for.
+pub(crate) const QUIET: usize = 2;
 
 /// What can go wrong with a way from a replica to the database or to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

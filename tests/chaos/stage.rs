@@ -34,6 +34,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// Of each account; low enough that it binds.
 pub(crate) const REQUESTS_PER_MINUTE: u32 = 900;
 
+/// The percentage of it that refreshes may take.
+pub(crate) const REFRESH_PERCENT: u32 = 40;
+
 /// Planted, and looked for in everything that is written.
 pub(crate) const PASSWORD: &str = "chaos-database-password";
 
@@ -133,6 +136,8 @@ impl Stage {
         for account in 0..ACCOUNTS.len() {
             stage.write_key(account);
         }
+        // The shortest that may be configured. In a run's time that is only once: see `refresher`.
+        stage.configure_refreshes("1m");
         stage.migrate().await;
         Arc::new(stage)
     }
@@ -168,6 +173,23 @@ impl Stage {
         fs::write(&new, &key).unwrap();
         fs::rename(new, file).unwrap();
         self.sims[account].set_keys(Some(vec![key]));
+    }
+
+    fn configure_refreshes(&self, after: &str) {
+        let share = f64::from(REFRESH_PERCENT) / 100.0;
+        let config = format!("[reconcile]\nrefresh_after = \"{after}\"\nbudget_share = {share}\n");
+        fs::write(config_file(&self.folder), config).unwrap();
+    }
+
+    /// Has daemons that refresh nothing take the place of those that do: the truth moves with each refresh.
+    pub(crate) async fn stop_refreshing(&self) {
+        self.configure_refreshes("off");
+        for replica in &self.replicas {
+            if let Err(what) = replica.terminate().await {
+                self.report.wrong(what);
+            }
+            replica.start();
+        }
     }
 
     pub(crate) fn start_replicas(&self) {
@@ -253,6 +275,10 @@ fn key_file(folder: &Path, account: usize) -> PathBuf {
     folder.join("keys").join(ACCOUNTS[account])
 }
 
+fn config_file(folder: &Path) -> PathBuf {
+    folder.join("feather-sync.toml")
+}
+
 fn is_mounted(folder: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts
@@ -287,7 +313,7 @@ async fn start_postgres() -> LocalPostgres {
 }
 
 fn scenario(seed: u64, account: usize) -> Scenario {
-    let window = ["sliding", "fixed"][account];
+    let window = ["sliding", "fixed", "sliding"][account];
     // Content differs between the accounts, since every id is a connection in each.
     let seed = seed.wrapping_add(account as u64);
     Scenario::from_toml(&format!(
@@ -332,7 +358,20 @@ fn environment(folder: &Path, replica: &Replica) -> BTreeMap<String, String> {
             "FEATHER_SYNC__ACCOUNTS__SECOND__REQUESTS_PER_MINUTE",
             &per_minute,
         ),
+        (
+            "FEATHER_SYNC__ACCOUNTS__QUIET__BASE_URL",
+            &url(replica.apis[2].address()),
+        ),
+        ("FEATHER_SYNC__ACCOUNTS__QUIET__API_KEY_FILE", &key(2)),
+        (
+            "FEATHER_SYNC__ACCOUNTS__QUIET__REQUESTS_PER_MINUTE",
+            &per_minute,
+        ),
         ("FEATHER_SYNC__ADMIN__LISTEN", &replica.admin.to_string()),
+        (
+            "FEATHER_SYNC_CONFIG",
+            &config_file(folder).display().to_string(),
+        ),
         ("FEATHER_SYNC__API__REQUEST_TIMEOUT", "2s"),
         ("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s"),
         ("FEATHER_SYNC__LOG__FILTER", "info,feather_sync=debug"),

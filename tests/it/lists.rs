@@ -20,6 +20,7 @@ mod guards;
 mod races;
 mod removals;
 mod storing;
+mod two_accounts;
 
 /// How a test takes stock.
 #[derive(Clone, Copy, Default)]

@@ -17,22 +17,28 @@ use crate::domain::verdict::Verdict;
 /// So often at most a refresh is tried before it is left to the next one.
 const REFRESH_TRIES: u32 = 3;
 
-/// What another account holds is not overwritten.
+/// What another account holds is not overwritten: that one, or where it is not known, one that has come to hold it during the
+/// call.
 pub(super) fn refuse_answer(
     job: &Job,
-    answer: Answer,
-    other: &AccountName,
+    answer: &Answer,
+    other: Option<&AccountName>,
     retry: &RetryPolicy,
     dice: &Dice,
 ) -> Verdict {
     let account = &job.account;
-    let message = format!(
-        "the connection is held from account {other}, which is served too, and not overwritten by {account}: enqueue it for \
-         {other}, or take that account out of the configuration"
-    );
+    let message = match other {
+        Some(other) => format!(
+            "the connection is held from account {other}, which is served too, and not overwritten by {account}: enqueue it for \
+             {other}, or take that account out of the configuration"
+        ),
+        None => format!(
+            "another account has come to hold the connection during the call, and it is not overwritten by {account}"
+        ),
+    };
     let failure = Failure {
         http_status: Some(answer.http_status),
-        upstream_request_id: answer.upstream_request_id,
+        upstream_request_id: answer.upstream_request_id.clone(),
         ..Failure::new(ErrorClass::OtherAccount, message)
     };
     Verdict {

@@ -50,6 +50,7 @@ pub(crate) fn job(phase: Phase) -> Job {
         seen: None,
         stored: None,
         held_by: None,
+        takes_over: None,
         probe: false,
     }
 }

@@ -314,3 +314,30 @@ fn what_another_account_holds_is_not_stored_and_its_key_works() {
     assert!(verdict.stored.is_none() && verdict.account == AccountWord::Works);
     assert!(verdict.error.unwrap().contains("acme"));
 }
+
+#[test]
+fn an_answer_comes_with_what_it_is_where_another_account_has_come_to_hold_the_connection() {
+    for (attempt, outcome) in [(1, Outcome::Retry), (20, Outcome::Dead)] {
+        let claimed = Job {
+            attempt,
+            ..job(Phase::Finalize)
+        };
+        let verdict = judge_with(&claimed, answer(with_status("synced")));
+        assert_eq!((verdict.outcome, verdict.class), (Outcome::Synced, None));
+        let took = Duration::from_secs(1);
+        let finished = Finished {
+            job: claimed,
+            verdict,
+            took,
+        };
+        let held = finished.if_held().unwrap();
+        assert_eq!(held.job.attempt, attempt);
+        let verdict = &held.verdict;
+        assert_eq!(
+            (verdict.outcome, verdict.class, verdict.http_status),
+            (outcome, Some(ErrorClass::OtherAccount), Some(200))
+        );
+        assert_eq!(verdict.account, finished.verdict.account);
+        assert!(verdict.stored.is_none() && held.if_held().is_none());
+    }
+}

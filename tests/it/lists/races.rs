@@ -20,7 +20,7 @@ async fn hold_row(world: &World, id: Uuid) -> PgTransaction<'static> {
     tx
 }
 
-async fn waiting(world: &World, sessions: u32) {
+pub(super) async fn waiting(world: &World, sessions: u32) {
     let all = format!(
         "(SELECT count(*) FROM pg_stat_activity
           WHERE datname = current_database() AND wait_event_type = 'Lock') = {sessions}"
@@ -46,7 +46,7 @@ fn edit_unseen(world: &World, id: Uuid) {
 }
 
 /// Empties the tables, and begins to insert what was in them.
-async fn insert_again(world: &World) -> PgTransaction<'static> {
+pub(super) async fn insert_again(world: &World) -> PgTransaction<'static> {
     world
         .execute("CREATE TABLE public.c AS SELECT * FROM feather.integration_connections")
         .await;

@@ -94,6 +94,7 @@ pub fn job(connection_id: Uuid, phase: Phase) -> Job {
         seen: None,
         stored: None,
         held_by: None,
+        takes_over: None,
         probe: false,
     }
 }

@@ -97,3 +97,29 @@ async fn slow_refreshes_leave_slots_to_what_is_asked_for() {
     replica.stop().await;
     world.check().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_refresh_begins_once_one_is_over() {
+    let (mut world, ids) = synced_a_day_ago(6).await;
+    world
+        .set("FEATHER_SYNC__WORKER__CONCURRENCY", "2")
+        .set("FEATHER_SYNC__RECONCILE__BUDGET_SHARE", "0.5")
+        // Longer than anybody waits here.
+        .set("FEATHER_SYNC__WORKER__POLL_INTERVAL", "1m");
+    // And nothing is due later that would wake it.
+    world.sim.set_faults(vec![FaultRule {
+        on: On::Refresh,
+        ..FaultRule::new(Fault::NotActive)
+    }]);
+    let replica = world.start();
+    world.until("EXISTS (SELECT FROM feather.sync_jobs) OR EXISTS (SELECT FROM feather.sync_attempts WHERE kind = 'reconcile')").await;
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    let mut refreshed: Vec<_> = refreshes(&world)
+        .iter()
+        .filter_map(|call| call.connection_id)
+        .collect();
+    refreshed.sort();
+    assert_eq!(refreshed, ids);
+    world.check().await;
+}

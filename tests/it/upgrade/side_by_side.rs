@@ -72,7 +72,11 @@ fn programs() -> (PathBuf, PathBuf) {
 }
 
 async fn world() -> World {
-    let mut world = kept::world_with(Scenario::from_toml(SCENARIO).unwrap()).await;
+    world_with(SCENARIO).await
+}
+
+async fn world_with(scenario: &str) -> World {
+    let mut world = kept::world_with(Scenario::from_toml(scenario).unwrap()).await;
     world
         .set("FEATHER_SYNC__WORKER__LEASE", "3s")
         .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "2s")
@@ -249,4 +253,43 @@ async fn the_last_release_leaves_refreshes_alone_and_a_request_for_one_alone_is_
     assert!(refreshed >= 2, "{refreshed}");
     older.stop().await;
     newer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the program of the last release: make test-upgrade"]
+async fn a_lost_refresh_that_the_last_release_finds_first_becomes_one_finalize_behind_all_others() {
+    let (old, new) = programs();
+    let world = world_with("tools = 3").await;
+    let id = ids(1)[0];
+    migrate(&world, &new).await;
+    let older = Replica::start(&world, &old);
+    world.enqueue(&[id]).await;
+    all_served(&world).await;
+    // Of a newer one that was killed in its call.
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs
+                 (connection_id, account, phase, priority, run_at, wanted_at, finalize_started_at, state, attempt, started_at,
+                  worker, lease_token, lease_until)
+             VALUES ('{id}', 'default', 'refresh', 1000, now(), now(), now(), 'running', 1, now(),
+                     'a newer one', gen_random_uuid(), now())"
+        ))
+        .await;
+    all_served(&world).await;
+    older.stop().await;
+    assert_eq!(
+        world.story(id).await,
+        ["synced", "crashed/lease_lost", "synced"]
+    );
+    assert_eq!(world.finalizes(id), 2);
+    world.equals_truth(id).await.unwrap();
+    world.assert_invariants().await;
+    let counted: (i64, i64) = world
+        .row(
+            "SELECT count(*) FILTER (WHERE kind = 'finalize'), count(*) FILTER (WHERE kind = 'reconcile')
+             FROM feather.sync_attempts",
+        )
+        .await;
+    // The lost refresh is on record as a finalize.
+    assert_eq!(counted, (3, 0));
 }
