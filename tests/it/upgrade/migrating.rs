@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-fn program(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn program(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_feather-sync"));
     command
         .args(arguments)

@@ -4,6 +4,7 @@
 
 use crate::upgrade::kept;
 use crate::upgrade::migrating::open;
+use crate::upgrade::migrating::program;
 use crate::upgrade::migrating::run;
 use crate::upgrade::migrating::said;
 use crate::world::World;
@@ -98,22 +99,68 @@ async fn wherever_the_preparation_was_interrupted_the_next_migrate_goes_on_from_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_migrate_that_is_killed_while_it_prepares_leaves_a_table_in_use_and_the_next_one_ends_the_work()
+ {
+    let world = large().await;
+    let sum: String = world.value(SUM).await;
+    // Whoever builds an index beside writers waits for this one to end.
+    let reader = open(
+        &world,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM feather.sync_attempts",
+    )
+    .await;
+    let mut killed = program(&world, &["migrate"]).spawn().unwrap();
+    world
+        .until("SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('feather.sync_attempts_before_pkey') AND NOT indisvalid)")
+        .await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    sqlx::Connection::close(reader).await.unwrap();
+    world
+        .until("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'feather-sync' AND datname = current_database())")
+        .await;
+    prepared(&world).await;
+    migrated(&world).await;
+    world
+        .execute("DELETE FROM feather.sync_throughput WHERE worker = 'prepared'")
+        .await;
+    is_whole(&world, &sum).await;
+}
+
+/// All sessions have told what they have read. Before Postgres 15 nobody can make them.
+async fn told(world: &World) {
+    world
+        .until("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'feather-sync' AND datname = current_database())")
+        .await;
+    let version: i32 = world
+        .value("SELECT current_setting('server_version_num')::int")
+        .await;
+    if version < 150_000 {
+        return;
+    }
+    let mut all = Vec::new();
+    for _ in 0..world.pool.options().get_max_connections() {
+        let mut session = world.pool.acquire().await.unwrap();
+        sqlx::raw_sql("SELECT pg_stat_force_next_flush()")
+            .execute(&mut *session)
+            .await
+            .unwrap();
+        all.push(session);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_prepared_is_swapped_without_being_read_or_built() {
     let world = large().await;
     let sum: String = world.value(SUM).await;
     for step in [INDEX, BOUND, VALIDATED] {
         world.execute(step).await;
     }
-    let settled = "SELECT pg_stat_force_next_flush()";
-    let version: i32 = world
-        .value("SELECT current_setting('server_version_num')::int")
-        .await;
-    if version >= 150_000 {
-        world.execute(settled).await;
-    }
+    told(&world).await;
     let before: Vec<(String, i64, i64)> = world.rows(LIES).await;
     assert_eq!(before.len(), 3, "{before:?}");
     migrated(&world).await;
+    told(&world).await;
     let after: Vec<(String, i64, i64)> = world.rows(LIES).await;
     assert_eq!(after, before);
     is_whole(&world, &sum).await;
