@@ -38,6 +38,7 @@ DECLARE
     first      timestamptz := date_trunc('day', now());
     last       timestamptz;
     stray      timestamptz;
+    strays     boolean;
     part       record;
     name       text;
 BEGIN
@@ -57,6 +58,7 @@ BEGIN
         RETURN;
     END IF;
 
+    EXECUTE format('SELECT EXISTS (SELECT FROM feather.%I)', rest) INTO strays;
     WHILE first < ahead LOOP
         SELECT p.until INTO last FROM feather.partition_bounds(relation) p WHERE p.since <= first AND first < p.until;
         IF NOT FOUND THEN
@@ -77,6 +79,11 @@ BEGIN
                     EXECUTE format('ALTER TABLE feather.%I ATTACH PARTITION feather.%I FOR VALUES FROM (%L) TO (%L)',
                                    relation, name, first, last);
                     made := made + 1;
+                    IF strays THEN
+                        -- Attaching reads them all, and who writes to them waits: one at a time, and nothing else with it.
+                        unfinished := true;
+                        RETURN;
+                    END IF;
                 EXCEPTION
                 WHEN duplicate_table THEN
                     -- Somebody has detached it: the rest takes what would lie in it.
@@ -91,10 +98,10 @@ BEGIN
         first := last;
     END LOOP;
 
-    EXECUTE format('DELETE FROM feather.%2$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM feather.%2$I WHERE %1$I < $1 LIMIT 2000))',
+    EXECUTE format('DELETE FROM feather.%2$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM feather.%2$I WHERE %1$I < $1 LIMIT 50000))',
                    key_column, rest) USING now() - keep;
     GET DIAGNOSTICS deleted = ROW_COUNT;
-    unfinished := unfinished OR deleted = 2000;
+    unfinished := unfinished OR deleted = 50000;
 
     -- One at a time: should the clock go wrong, as little as can be is lost until somebody looks.
     FOR part IN SELECT p.name FROM feather.partition_bounds(relation) p WHERE p.until <= now() - keep ORDER BY p.until LIMIT 1 LOOP
