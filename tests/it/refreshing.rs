@@ -8,6 +8,7 @@ use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::Kind;
 use feather_sync::sim::On;
+use feather_sync::store::Look;
 use feather_sync::store::RefreshStep;
 use std::time::Duration;
 use uuid::Uuid;
@@ -235,6 +236,71 @@ async fn a_request_that_comes_before_a_refresh_makes_it_a_finalize() {
     assert_eq!(world.finalizes(ids[0]), 2);
     assert_eq!(refreshes(&world).len(), 0);
     world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_planned_for_later_takes_the_place_of_what_nobody_asked_for_and_keeps_its_time()
+ {
+    let (mut world, ids) = synced_a_day_ago(3).await;
+    world.leave_broken();
+    // A refresh that failed once, a poll that a list led to, and a poll that a request led to.
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs
+                 (connection_id, account, phase, priority, asked_priority, attempt, run_at, not_before, wanted_at,
+                  finalize_started_at, settle_deadline)
+             VALUES ('{}', 'default', 'refresh', 2000, 1000, 1, now(), now() + interval '1 hour', now(), now(), NULL),
+                    ('{}', 'default', 'settle', 1000, NULL, 0, now(), NULL, now(), now(), now() + interval '1 hour'),
+                    ('{}', 'default', 'settle', 5, NULL, 0, now(), NULL, now() - interval '1 minute', now(), now() + interval '1 hour')",
+            ids[0], ids[1], ids[2]
+        ))
+        .await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue_many('{{{},{},{}}}', priority => 1500, run_at => now() + interval '1 day')",
+            ids[0], ids[1], ids[2]
+        ))
+        .await;
+    let db = world.db();
+    let look = Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    };
+    db.take_in(&look).await.unwrap();
+    let jobs: Vec<(Uuid, i16, bool, bool, i32)> = world
+        .rows(
+            "SELECT connection_id, priority, run_at > now() + interval '23 hours', wanted_at > now() + interval '23 hours',
+                    attempt
+             FROM feather.sync_jobs WHERE phase = 'finalize' AND asked_priority IS NULL ORDER BY connection_id",
+        )
+        .await;
+    assert_eq!(
+        jobs,
+        [
+            (ids[0], 1500, true, true, 1),
+            (ids[1], 1500, true, true, 0),
+            (ids[2], 5, false, false, 0)
+        ]
+    );
+    // Sooner than the server allows.
+    world
+        .execute("UPDATE feather.sync_jobs SET phase = 'refresh', finalize_started_at = wanted_at, not_before = now() + interval '2 days' WHERE priority = 1500")
+        .await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue('{}', run_at => now() + interval '1 day')",
+            ids[0]
+        ))
+        .await;
+    db.take_in(&look).await.unwrap();
+    let job: (i16, bool) = world
+        .row(&format!(
+            "SELECT priority, run_at = not_before FROM feather.sync_jobs WHERE connection_id = '{}'",
+            ids[0]
+        ))
+        .await;
+    assert_eq!(job, (0, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
