@@ -335,7 +335,7 @@ async fn lock(
                                   ELSE true END
                 AND ($5::float8 IS NULL OR CASE j.state WHEN 'running' THEN j.started_at ELSE j.run_at END
                                            <= $6::timestamptz - $5 * interval '1 second')
-                AND (j.wanted_at <= $6 OR j.state = 'pending' AND j.run_at > now())
+                AND (j.wanted_at <= $6 OR j.state = 'pending' AND j.wanted_at > now())
                 AND NOT ($7 AND j.state = 'running')) IS TRUE AS "matches!"
         FROM feather.sync_jobs j
         WHERE j.connection_id = ANY($1)

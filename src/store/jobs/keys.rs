@@ -254,7 +254,7 @@ impl Walk<'_> {
                                     ELSE true END
                   AND ($7::float8 IS NULL OR CASE j.state WHEN 'running' THEN j.started_at ELSE j.run_at END
                                              <= COALESCE($8, now()) - $7 * interval '1 second')
-                  AND ($8::timestamptz IS NULL OR j.wanted_at <= $8 OR j.state = 'pending' AND j.run_at > now())
+                  AND ($8::timestamptz IS NULL OR j.wanted_at <= $8 OR j.state = 'pending' AND j.wanted_at > now())
                   AND NOT ($9 AND j.state = 'running')
                 ORDER BY j.connection_id
                 LIMIT $11

@@ -142,11 +142,16 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     let mut world = World::new().await;
     world.leave_broken();
     waiting(&world, 1..=3).await;
-    // Planned for later, which is all that tells when it was asked for.
-    job(&world, 4, "default", "pending", "", -60).await;
     let db = world.db();
     let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
-    world.enqueue(&[id(5)]).await;
+    // One is planned for later: when it was asked for does not show.
+    world.enqueue(&[id(5), id(6)]).await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue('{}', run_at => now() + interval '1 hour')",
+            id(4)
+        ))
+        .await;
     db.take_in(&Look {
         limit: 10,
         from: None,
@@ -154,8 +159,18 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     })
     .await
     .unwrap();
+    // One has failed meanwhile, and waits for its retry.
+    world
+        .execute(&format!(
+            "UPDATE feather.sync_jobs SET attempt = 1, run_at = now() + interval '10 minutes' WHERE connection_id = '{}'",
+            id(6)
+        ))
+        .await;
     assert_eq!(to_the_end(&db, &mut turn).await, 4);
-    assert_eq!(states(&world).await, counted(&[("pending", 1)]));
+    let left: Vec<(uuid::Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_jobs ORDER BY connection_id")
+        .await;
+    assert_eq!(left, [(id(5),), (id(6),)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
