@@ -4,6 +4,7 @@ use crate::config::Account;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
+use crate::daemon::UntilEmpty;
 use crate::domain::AccountName;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
@@ -134,7 +135,9 @@ pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClien
         .collect()
 }
 
-pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
+pub(super) fn worker_settings(config: &Config, until_empty: Option<UntilEmpty>) -> WorkerSettings {
+    // One that ends when nothing is left to do finds itself nothing: it would never come to an end.
+    let finds_work = until_empty.is_none();
     WorkerSettings {
         name: replica_name(),
         concurrency: config.worker.concurrency,
@@ -147,8 +150,8 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         keep_history: config.retention.history,
         retry: retry_policy(config),
         settle: settle_rule(config),
-        reconcile: config.reconcile.interval,
-        refresh_after: config.reconcile.refresh_after,
+        reconcile: config.reconcile.interval.filter(|_| finds_work),
+        refresh_after: config.reconcile.refresh_after.filter(|_| finds_work),
         budget_share: config.reconcile.budget_share,
     }
 }

@@ -399,6 +399,19 @@ async fn nothing_is_refreshed_unless_it_is_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_runs_until_nothing_is_left_finds_itself_no_work() {
+    let (mut world, ids) = synced_a_day_ago(3).await;
+    world.reconcile_every(Duration::from_millis(100));
+    world.enqueue(&ids[..1]).await;
+    world.drain().await;
+    let begun: i64 = world
+        .value("SELECT (SELECT count(*) FROM feather.sync_refreshes) + (SELECT count(*) FROM feather.sync_reconciles)")
+        .await;
+    assert_eq!(begun, 0);
+    assert_eq!(refreshes(&world).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_forgotten_meanwhile_is_not_asked_for() {
     let (world, ids) = synced_a_day_ago(2).await;
     let (db, account) = (world.db(), AccountName::from("default"));
