@@ -420,6 +420,21 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn actions_of_a_newer_version_keep_no_others_waiting_however_many_they_are() {
+    let world = World::new().await;
+    world
+        .execute(
+            r#"INSERT INTO feather.sync_actions (action, filter, requested_by)
+               SELECT 'cancel', '{"colour": "red"}', 'x' FROM generate_series(1, 250)"#,
+        )
+        .await;
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 0);
+    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_action_says_why_and_is_not_tried_again() {
     let world = World::new().await;
     let db = world.db();
