@@ -55,7 +55,12 @@ impl Db {
             ), page AS MATERIALIZED (
                 SELECT id, _account = $1 AND _removed_at IS NULL AND lower(status) = 'active' AS active, tools_synced_at,
                        lower(tools_status) = ANY($4) AS failed
-                FROM feather.integration_connections WHERE id > (SELECT behind FROM turn) ORDER BY id LIMIT $5
+                FROM feather.integration_connections
+                WHERE id >= (SELECT behind FROM turn)
+                  -- Which is the beginning, too, and then behind nothing.
+                  AND (id > (SELECT behind FROM turn) OR id = '00000000-0000-0000-0000-000000000000')
+                ORDER BY id
+                LIMIT $5
             ), old AS MATERIALIZED (
                 SELECT p.id
                 FROM page p

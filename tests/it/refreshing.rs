@@ -411,17 +411,45 @@ async fn a_daemon_that_runs_until_nothing_is_left_finds_itself_no_work() {
     assert_eq!(refreshes(&world).len(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_meanwhile_is_not_asked_for() {
-    let (world, ids) = synced_a_day_ago(2).await;
-    let (db, account) = (world.db(), AccountName::from("default"));
-    let step = RefreshStep {
-        account: &account,
+/// A step that is due whenever it is made.
+fn step(account: &AccountName) -> RefreshStep<'_> {
+    RefreshStep {
+        account,
         after: Duration::from_secs(3600),
         failed: &[],
         most: 10.0,
         every: Duration::from_millis(1),
-    };
+    }
+}
+
+/// Steps until one has found something, and how many that took; the first one only says when the next one is due.
+async fn steps(world: &World) -> u32 {
+    let (db, account) = (world.db(), AccountName::from("default"));
+    for steps in 0..1_000 {
+        if db.ask_for_refreshes(step(&account)).await.unwrap() > 0 {
+            db.close().await;
+            return steps;
+        }
+        world
+            .until("(SELECT bool_and(due_at < now()) FROM feather.sync_refreshes)")
+            .await;
+    }
+    panic!("nothing is old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_whose_id_is_nil_is_refreshed_like_any_other() {
+    let world = World::new().await;
+    world.sync(&[Uuid::nil()]).await;
+    make_old(&world).await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_meanwhile_is_not_asked_for() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let step = step(&account);
     // A first step only says when the next one is due.
     assert_eq!(db.ask_for_refreshes(step).await.unwrap(), 0);
     // What a forget holds until it ends.

@@ -283,7 +283,7 @@ async fn choose_running(
         SELECT connection_id FROM feather.sync_jobs
         WHERE state = 'running' AND lease_until IS NOT NULL AND ($1::text IS NULL OR account = $1) AND $2::text IS NULL
           AND started_at <= $4::timestamptz - COALESCE($3::float8, 0) * interval '1 second' AND NOT $7
-          AND connection_id > COALESCE($5, '00000000-0000-0000-0000-000000000000'::uuid)
+          AND ($5::uuid IS NULL OR connection_id > $5)
         ORDER BY connection_id
         LIMIT $6
         "#,

@@ -435,6 +435,22 @@ async fn actions_of_a_newer_version_keep_no_others_waiting_however_many_they_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_connection_whose_id_is_nil_is_acted_on_like_any_other() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    let db = world.db();
+    for state in [JobState::Pending, JobState::Running] {
+        job(&world, 1, "default", state.as_str(), "", 5).await;
+        world
+            .execute("UPDATE feather.sync_jobs SET connection_id = '00000000-0000-0000-0000-000000000000'")
+            .await;
+        let mut turn = begun(&db, Action::Cancel, &of(state)).await;
+        assert_eq!(to_the_end(&db, &mut turn).await, 1, "{state:?}");
+        assert!(states(&world).await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_action_says_why_and_is_not_tried_again() {
     let world = World::new().await;
     let db = world.db();
