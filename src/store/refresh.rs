@@ -77,8 +77,9 @@ impl Db {
                 WHERE p.active AND q.waits IS NULL
                   -- A dead job that a request led to stays until somebody looks at it: a refresh that fails leaves none.
                   AND (j.state IS NULL OR j.unasked AND j.error_class IN ('tools_failed', 'settle_timeout'))
-                  -- Upstream's clock may be ahead, by a year as well: what is still to come says nothing.
-                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed AND p.tools_synced_at <= now() THEN p.tools_synced_at END, r.last_attempt_at), '-infinity')
+                  -- Upstream's clock may be ahead, by a year as well, and ours may have been: what is still to come says nothing.
+                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed AND p.tools_synced_at <= now() THEN p.tools_synced_at END,
+                                        CASE WHEN r.last_attempt_at <= now() THEN r.last_attempt_at END), '-infinity')
                       < now() - $6 * interval '1 second' * (0.75 + (uuid_hash(p.id) & 1023) / 4096.0)
                 ORDER BY p.id
                 LIMIT (SELECT n FROM room)

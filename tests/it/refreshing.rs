@@ -446,6 +446,19 @@ async fn the_connection_whose_id_is_nil_is_refreshed_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_last_try_in_the_future_keeps_no_tools_from_being_refreshed() {
+    let mut world = World::new().await;
+    // What a database's clock that was ahead leaves behind.
+    world.leave_broken();
+    world.sync(&ids(1)).await;
+    make_old(&world).await;
+    world
+        .execute("UPDATE feather.sync_results SET last_attempt_at = now() + interval '1 year'")
+        .await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_forgotten_meanwhile_is_not_asked_for() {
     let (world, ids) = synced_a_day_ago(2).await;
     let (db, account) = (world.db(), AccountName::from("default"));
