@@ -243,6 +243,23 @@ impl Db {
         session.settle(result)
     }
 
+    /// Prolongs a turn without a portion that is done. One that has been lost stays lost.
+    ///
+    /// # Errors
+    /// When the database fails; the turn is over with its lease.
+    pub async fn keep_action(&self, turn: &Turn, lease: Duration) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            "UPDATE feather.sync_actions SET lease_until = clock_timestamp() + $3 * interval '1 second'
+             WHERE id = $1 AND lease_token = $2",
+            turn.id,
+            turn.token,
+            lease.as_secs_f64()
+        );
+        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
+        session.settle(result).map(|_| ())
+    }
+
     /// Gives a turn back that a stop has interrupted: another replica may go on at once.
     ///
     /// # Errors

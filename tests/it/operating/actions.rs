@@ -420,6 +420,30 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_turn_whose_portions_are_cut_off_is_kept_by_whoever_tries_them() {
+    let world = World::new().await;
+    let db = world.db();
+    let begun = async |worker, lease| db.begin_action(worker, lease).await.unwrap();
+    db.request_action(Action::Cancel, &of(JobState::Dead), Some(0), "alice")
+        .await
+        .unwrap();
+    let one = begun("one", Duration::from_millis(1)).await.unwrap();
+    db.keep_action(&one, LEASE).await.unwrap();
+    world
+        .until("(SELECT requested_at < clock_timestamp() - interval '10 milliseconds' FROM feather.sync_actions)")
+        .await;
+    assert!(begun("two", LEASE).await.is_none());
+    // Once it is lost, it stays lost.
+    world
+        .execute("UPDATE feather.sync_actions SET lease_until = now()")
+        .await;
+    let mut two = begun("two", LEASE).await.unwrap();
+    db.keep_action(&one, Duration::ZERO).await.unwrap();
+    assert!(begun("three", LEASE).await.is_none());
+    assert_eq!(to_the_end(&db, &mut two).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn actions_of_a_newer_version_keep_no_others_waiting_however_many_they_are() {
     let world = World::new().await;
     world
