@@ -18,6 +18,11 @@ use crate::telemetry;
 use crate::worker::AccountSettings;
 use crate::worker::WorkerSettings;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Whatever is configured, attempts and actions that are over are kept so long: a commit whose answer was lost finds its
+/// attempts, and whoever asked for an action sees how it ended.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(3_600);
 
 /// How the database is reached, for the daemon and for commands.
 ///
@@ -144,7 +149,7 @@ pub(super) fn worker_settings(config: &Config, until_empty: Option<UntilEmpty>) 
         lease: config.worker.lease,
         poll_interval: config.worker.poll_interval,
         batch_size: config.worker.batch_size as usize,
-        keep_attempts: config.retention.attempts,
+        keep_attempts: config.retention.attempts.max(KEPT_AT_LEAST),
         keep_minutes: config.retention.minutes,
         keep_events: config.retention.events,
         keep_history: config.retention.history,
