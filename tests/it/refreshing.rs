@@ -438,6 +438,28 @@ async fn steps(world: &World) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_few_connections_does_not_wait_for_one_of_many() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    world.sync(&ids(1)).await;
+    make_old(&world).await;
+    let columns: String = world
+        .value(
+            "SELECT string_agg(quote_ident(column_name), ',') FROM information_schema.columns
+             WHERE table_schema = 'feather' AND table_name = 'integration_connections' AND column_name NOT IN ('id', '_account')",
+        )
+        .await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.integration_connections (id, _account, {columns})
+             SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'large', {columns}
+             FROM feather.integration_connections, generate_series(1, 5000) AS n"
+        ))
+        .await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_connection_whose_id_is_nil_is_refreshed_like_any_other() {
     let world = World::new().await;
     world.sync(&[Uuid::nil()]).await;
