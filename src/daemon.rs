@@ -98,7 +98,7 @@ async fn work(
     let limits = wiring::limits(&config);
     let metrics = Arc::new(Metrics::new(&names, &StoreError::KINDS, SystemTime::now()));
     let worker = Arc::new(Worker::new(
-        wiring::worker_settings(&config),
+        wiring::worker_settings(&config, until_empty),
         db.clone(),
         accounts
             .into_iter()

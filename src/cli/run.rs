@@ -21,7 +21,8 @@ Examples:
   feather-sync run --until-empty --timeout 10m
 
 With --until-empty, 0 means that all is synced (or dead, see status), and 1
-names what is left.")]
+names what is left. It neither refreshes old tools nor compares lists then,
+whatever [reconcile] says.")]
 pub(super) struct RunArgs {
     /// End once nothing is left to do for the configured accounts; waiting and future jobs count, dead ones do not
     #[arg(long)]

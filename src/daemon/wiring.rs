@@ -4,6 +4,7 @@ use crate::config::Account;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
+use crate::daemon::UntilEmpty;
 use crate::domain::AccountName;
 use crate::domain::RetryPolicy;
 use crate::domain::SettleRule;
@@ -17,6 +18,11 @@ use crate::telemetry;
 use crate::worker::AccountSettings;
 use crate::worker::WorkerSettings;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Whatever is configured, attempts and actions that are over are kept so long: a commit whose answer was lost finds its
+/// attempts, and whoever asked for an action sees how it ended.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(3_600);
 
 /// How the database is reached, for the daemon and for commands.
 ///
@@ -134,21 +140,23 @@ pub(super) fn accounts(config: &Config) -> Result<Vec<(AccountSettings, ApiClien
         .collect()
 }
 
-pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
+pub(super) fn worker_settings(config: &Config, until_empty: Option<UntilEmpty>) -> WorkerSettings {
+    // One that ends when nothing is left to do finds itself nothing: it would never come to an end.
+    let finds_work = until_empty.is_none();
     WorkerSettings {
         name: replica_name(),
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
         poll_interval: config.worker.poll_interval,
         batch_size: config.worker.batch_size as usize,
-        keep_attempts: config.retention.attempts,
+        keep_attempts: config.retention.attempts.max(KEPT_AT_LEAST),
         keep_minutes: config.retention.minutes,
         keep_events: config.retention.events,
         keep_history: config.retention.history,
         retry: retry_policy(config),
         settle: settle_rule(config),
-        reconcile: config.reconcile.interval,
-        refresh_after: config.reconcile.refresh_after,
+        reconcile: config.reconcile.interval.filter(|_| finds_work),
+        refresh_after: config.reconcile.refresh_after.filter(|_| finds_work),
         budget_share: config.reconcile.budget_share,
     }
 }

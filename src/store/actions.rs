@@ -12,6 +12,7 @@ use crate::store::jobs::JobFilter;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
+use sqlx::PgConnection;
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -221,23 +222,7 @@ impl Db {
                 return Ok(None);
             }
             let mut tx = session.begin().await?;
-            let open = sqlx::query!(
-                "SELECT id, action, filter, requested_by, requested_at FROM feather.sync_actions
-                 WHERE finished_at IS NULL
-                   -- What is leased for longer than anybody does it was leased before the database's clock went back.
-                   AND (lease_until BETWEEN clock_timestamp() AND clock_timestamp() + $1 * interval '1 second') IS NOT TRUE
-                 ORDER BY id LIMIT 10 FOR UPDATE SKIP LOCKED",
-                lease.as_secs_f64()
-            )
-            .fetch_all(&mut *tx)
-            .await?;
-            let known = open.into_iter().find_map(|row| {
-                let filter = serde_json::from_value(row.filter).ok()?;
-                let action = Action::parse(&row.action)?;
-                let token = Uuid::new_v4();
-                let (id, requested_by, requested_at) = (row.id, row.requested_by, row.requested_at);
-                Some(Turn { id, token, action, filter, requested_by, requested_at, dead_from: None })
-            });
+            let known = first_known(&mut tx, lease).await?;
             if let Some(turn) = &known {
                 sqlx::query!(
                     "UPDATE feather.sync_actions SET worker = $2, lease_token = $3,
@@ -256,6 +241,23 @@ impl Db {
         })
         .await;
         session.settle(result)
+    }
+
+    /// Prolongs a turn without a portion that is done. One that has been lost stays lost.
+    ///
+    /// # Errors
+    /// When the database fails; the turn is over with its lease.
+    pub async fn keep_action(&self, turn: &Turn, lease: Duration) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query!(
+            "UPDATE feather.sync_actions SET lease_until = clock_timestamp() + $3 * interval '1 second'
+             WHERE id = $1 AND lease_token = $2",
+            turn.id,
+            turn.token,
+            lease.as_secs_f64()
+        );
+        let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
+        session.settle(result).map(|_| ())
     }
 
     /// Gives a turn back that a stop has interrupted: another replica may go on at once.
@@ -288,5 +290,44 @@ impl Db {
         })
         .await;
         session.settle(result)
+    }
+}
+
+/// The oldest action that is not over, nobody's, and known to this version; locked, as those that it passed over.
+async fn first_known(
+    conn: &mut PgConnection,
+    lease: Duration,
+) -> Result<Option<Turn>, sqlx::Error> {
+    let mut behind = i64::MIN;
+    loop {
+        let open = sqlx::query!(
+            "SELECT id, action, filter, requested_by, requested_at FROM feather.sync_actions
+             WHERE finished_at IS NULL AND id > $2
+               -- What is leased for longer than anybody does it was leased before the database's clock went back.
+               AND (lease_until BETWEEN clock_timestamp() AND clock_timestamp() + $1 * interval '1 second') IS NOT TRUE
+             ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
+            lease.as_secs_f64(),
+            behind
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        let Some(last) = open.last().map(|row| row.id) else {
+            return Ok(None);
+        };
+        behind = last;
+        let known = open.into_iter().find_map(|row| {
+            Some(Turn {
+                id: row.id,
+                token: Uuid::new_v4(),
+                action: Action::parse(&row.action)?,
+                filter: serde_json::from_value(row.filter).ok()?,
+                requested_by: row.requested_by,
+                requested_at: row.requested_at,
+                dead_from: None,
+            })
+        });
+        if known.is_some() {
+            return Ok(known);
+        }
     }
 }

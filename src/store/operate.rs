@@ -200,11 +200,12 @@ impl Db {
         let mut session = self.session().await?;
         let result = within(async {
             let mut tx = session.begin().await?;
-            queue::hold_take_in(&mut tx).await?;
-            // Nor may a list put there now what is to go; it looks into the audit afterwards.
+            // No list may put there now what is to go; it looks into the audit afterwards. A list may take its time: until
+            // it is waited for, what is requested is taken in.
             sqlx::query!("SELECT pg_advisory_xact_lock(7305801, 4)")
                 .execute(&mut *tx)
                 .await?;
+            queue::hold_take_in(&mut tx).await?;
             // In the order in which others lock them.
             let mut known = sqlx::query_scalar!(
                 "DELETE FROM feather.sync_requests WHERE connection_id = ANY($1) RETURNING connection_id",

@@ -28,7 +28,7 @@ pub struct RefreshStep<'a> {
 }
 
 impl Db {
-    /// Looks at some more connections, in the order of their ids and from the beginning again at the end, and puts into
+    /// Looks at some more of the account's connections, in the order of their ids and from the beginning again at the end, and puts into
     /// the queue, behind all fresh work, those that are active and whose tools were last synced or tried a while ago, or,
     /// where the last sync failed, last tried. Each has its own while, of three to four quarters of `after`, so that what
     /// was synced together does not stay together. What is in the queue is left alone, but for a dead job that no
@@ -53,9 +53,15 @@ impl Db {
                            LIMIT ceil($3::float8)::bigint) AS waiting), 0) AS n
                 FROM turn
             ), page AS MATERIALIZED (
-                SELECT id, _account = $1 AND _removed_at IS NULL AND lower(status) = 'active' AS active, tools_synced_at,
+                SELECT id, _removed_at IS NULL AND lower(status) = 'active' AS active, tools_synced_at,
                        lower(tools_status) = ANY($4) AS failed
-                FROM feather.integration_connections WHERE id > (SELECT behind FROM turn) ORDER BY id LIMIT $5
+                FROM feather.integration_connections
+                -- As a pair: an index of the ids alone would be gone along, past all that other accounts have, to its end.
+                WHERE (_account, id) >= ($1, (SELECT behind FROM turn)) AND _account <= $1
+                  -- Which is the beginning, too, and then behind nothing.
+                  AND (id > (SELECT behind FROM turn) OR id = '00000000-0000-0000-0000-000000000000')
+                ORDER BY _account, id
+                LIMIT $5
             ), old AS MATERIALIZED (
                 SELECT p.id
                 FROM page p
@@ -72,8 +78,9 @@ impl Db {
                 WHERE p.active AND q.waits IS NULL
                   -- A dead job that a request led to stays until somebody looks at it: a refresh that fails leaves none.
                   AND (j.state IS NULL OR j.unasked AND j.error_class IN ('tools_failed', 'settle_timeout'))
-                  -- Upstream's clock may be ahead, by a year as well: what is still to come says nothing.
-                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed AND p.tools_synced_at <= now() THEN p.tools_synced_at END, r.last_attempt_at), '-infinity')
+                  -- Upstream's clock may be ahead, by a year as well, and ours may have been: what is still to come says nothing.
+                  AND COALESCE(GREATEST(CASE WHEN NOT p.failed AND p.tools_synced_at <= now() THEN p.tools_synced_at END,
+                                        CASE WHEN r.last_attempt_at <= now() THEN r.last_attempt_at END), '-infinity')
                       < now() - $6 * interval '1 second' * (0.75 + (uuid_hash(p.id) & 1023) / 4096.0)
                 ORDER BY p.id
                 LIMIT (SELECT n FROM room)

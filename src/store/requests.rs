@@ -149,12 +149,16 @@ impl Db {
                 UPDATE feather.sync_jobs j
                 SET state = 'pending', phase = 'finalize', account = w.account, error_class = NULL,
                     settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL,
-                    priority = CASE WHEN j.state = 'dead' THEN w.priority ELSE LEAST(j.priority, w.priority) END,
-                    asked_priority = CASE WHEN j.state = 'dead' THEN NULL ELSE j.asked_priority END,
+                    -- One that nobody had asked for gives way: its time and its place in line were nobody's wish.
+                    priority = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                    THEN w.priority ELSE LEAST(j.priority, w.priority) END,
+                    asked_priority = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                          THEN NULL ELSE j.asked_priority END,
                     run_at = CASE WHEN j.state = 'dead' THEN w.run_at
+                                  WHEN j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                  THEN GREATEST(w.run_at, j.not_before)
                                   ELSE GREATEST(LEAST(j.run_at, w.run_at), j.not_before) END,
                     not_before = CASE WHEN j.state = 'dead' THEN NULL ELSE j.not_before END,
-                    -- Of one that nobody had asked for it is the first wish.
                     wanted_at = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
                                      THEN w.wanted_at ELSE LEAST(j.wanted_at, w.wanted_at) END,
                     attempt = CASE WHEN j.state = 'dead' THEN 0 ELSE j.attempt END,

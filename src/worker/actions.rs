@@ -6,12 +6,14 @@ use crate::store::StoreError;
 use crate::store::Turn;
 use crate::worker::Outage;
 use crate::worker::Worker;
+use crate::worker::progress::LONGEST_OPERATION;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A turn is another replica's when no portion has been done for so long.
-const LEASE: Duration = Duration::from_secs(15);
+/// A turn is another replica's when no portion has been tried for so long: longer than one takes that is cut off, or the turn
+/// would change hands each time, and nobody see how often that happens.
+const LEASE: Duration = LONGEST_OPERATION;
 /// How often to ask whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two portions, at least.
@@ -100,6 +102,11 @@ impl Worker {
                     self.tell_it_fails(outage, &error);
                     if let Some(error) = cut_offs.one_too_many(turn.id, &error) {
                         return self.give_up(&turn, &error).await;
+                    }
+                    if error.is_in_the_way()
+                        && let Err(error) = self.db.keep_action(&turn, LEASE).await
+                    {
+                        self.tell_it_fails(outage, &error);
                     }
                     LOOK_EVERY
                 }

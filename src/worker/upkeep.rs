@@ -41,9 +41,8 @@ impl Worker {
         let mut round: u32 = 0;
         while !stop.is_cancelled() {
             self.lock_progress().upkept_at = self.clock.now();
-            match self.keep_up(round).await {
-                Ok(()) => self.note_success(WHAT),
-                Err(error) => self.note_trouble(WHAT, &error),
+            if self.keep_up(round).await {
+                self.note_success(WHAT);
             }
             round = round.wrapping_add(1);
             self.give_sign(WHAT, EXPIRE_EVERY);
@@ -60,60 +59,88 @@ impl Worker {
         }
     }
 
-    async fn keep_up(&self, round: u32) -> Result<(), StoreError> {
-        self.give_sign(WHAT, Duration::ZERO);
+    /// Whether all of it could be done. What one part cannot do keeps no other from being done.
+    async fn keep_up(&self, round: u32) -> bool {
+        let mut works = true;
         if round.is_multiple_of(COUNT_EVERY) {
             // A replica that has been idle meets no refusal that would tell it of a new key.
             self.accounts.iter().for_each(Account::refresh_key);
         }
         if !self.leases_hold() {
-            self.expire_leases().await?;
+            works &= self.told(self.expire_leases().await);
         }
         if round.is_multiple_of(COUNT_EVERY) {
-            let accounts: Vec<_> = self
-                .accounts
-                .iter()
-                .map(|account| account.name.clone())
-                .collect();
-            self.db.heartbeat(&self.settings.name, &accounts).await?;
-            self.give_sign(WHAT, Duration::ZERO);
-            let many = self.queued.load(Ordering::Relaxed) >= MANY_ROWS;
-            self.db.refresh_counts(many).await?;
-            self.give_sign(WHAT, Duration::ZERO);
-            let counts = self.db.counts().await?;
-            let queued = counts.iter().map(AccountCounts::rows).sum();
-            self.queued.store(queued, Ordering::Relaxed);
-            self.show_counts(&counts);
+            works &= self.told(self.give_sign_of_life().await);
+            works &= self.told(self.bring_counts_up_to_date().await);
         }
         if round.is_multiple_of(DELETE_EVERY) {
-            let oldest = self.db.oldest_transaction().await?;
-            self.metrics
-                .db_oldest_snapshot_seconds
-                .set(oldest.as_secs_f64());
-            self.give_sign(WHAT, Duration::ZERO);
+            works &= self.told(self.look_at_transactions().await);
         }
         if round.is_multiple_of(DELETE_EVERY) || self.history_left.load(Ordering::Relaxed) {
-            // A bounded part each time: leases and signs of life must not wait for a long-neglected history.
-            for _ in 0..DELETE_BATCHES {
-                self.give_sign(WHAT, Duration::ZERO);
-                let deleted = self
-                    .db
-                    .delete_history(
-                        self.settings.keep_attempts,
-                        self.settings.keep_minutes,
-                        DELETE_BATCH,
-                    )
-                    .await?;
-                let left = deleted >= u64::from(DELETE_BATCH);
-                self.history_left.store(left, Ordering::Relaxed);
-                if !left {
-                    break;
-                }
-            }
+            works &= self.told(self.delete_history().await);
         }
         let left = self.partitions_left.load(Ordering::Relaxed);
         if round.is_multiple_of(PARTITION_EVERY) || left && round.is_multiple_of(PARTITION_AGAIN) {
-            self.keep_partitions().await?;
+            works &= self.told(self.keep_partitions().await);
+        }
+        works
+    }
+
+    /// Tells of trouble at once: what comes after it may take its time.
+    fn told(&self, done: Result<(), StoreError>) -> bool {
+        done.inspect_err(|error| self.note_trouble(WHAT, error))
+            .is_ok()
+    }
+
+    /// Without it the fleet takes this replica for dead.
+    async fn give_sign_of_life(&self) -> Result<(), StoreError> {
+        self.give_sign(WHAT, Duration::ZERO);
+        let accounts: Vec<_> = self
+            .accounts
+            .iter()
+            .map(|account| account.name.clone())
+            .collect();
+        self.db.heartbeat(&self.settings.name, &accounts).await
+    }
+
+    async fn bring_counts_up_to_date(&self) -> Result<(), StoreError> {
+        self.give_sign(WHAT, Duration::ZERO);
+        let many = self.queued.load(Ordering::Relaxed) >= MANY_ROWS;
+        self.db.refresh_counts(many).await?;
+        self.give_sign(WHAT, Duration::ZERO);
+        let counts = self.db.counts().await?;
+        let queued = counts.iter().map(AccountCounts::rows).sum();
+        self.queued.store(queued, Ordering::Relaxed);
+        self.show_counts(&counts);
+        Ok(())
+    }
+
+    async fn look_at_transactions(&self) -> Result<(), StoreError> {
+        self.give_sign(WHAT, Duration::ZERO);
+        let oldest = self.db.oldest_transaction().await?;
+        self.metrics
+            .db_oldest_snapshot_seconds
+            .set(oldest.as_secs_f64());
+        Ok(())
+    }
+
+    /// A bounded part each time: leases and signs of life must not wait for a long-neglected history.
+    async fn delete_history(&self) -> Result<(), StoreError> {
+        for _ in 0..DELETE_BATCHES {
+            self.give_sign(WHAT, Duration::ZERO);
+            let deleted = self
+                .db
+                .delete_history(
+                    self.settings.keep_attempts,
+                    self.settings.keep_minutes,
+                    DELETE_BATCH,
+                )
+                .await?;
+            let left = deleted >= u64::from(DELETE_BATCH);
+            self.history_left.store(left, Ordering::Relaxed);
+            if !left {
+                break;
+            }
         }
         Ok(())
     }

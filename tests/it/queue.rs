@@ -388,18 +388,28 @@ async fn a_backlog_of_thousands_drains_and_history_is_kept_only_as_long_as_confi
         .value("SELECT count(*) FROM feather.sync_status WHERE last_outcome = 'synced'")
         .await;
     assert_eq!(synced, 3_000);
-    // To where rows are that were there before there were partitions.
+    // All but one are older than the hour for which attempts and actions are kept in any case, and lie where rows are
+    // that were there before there were partitions.
     world
-        .execute(
-            "UPDATE feather.sync_attempts SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day'",
-        )
+        .execute(&format!(
+            "UPDATE feather.sync_attempts
+             SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day'
+             WHERE connection_id <> '{}';
+             INSERT INTO feather.sync_actions (action, filter, requested_by, finished_at, outcome)
+             SELECT 'retry', '{{}}', 'x', now() - n * interval '50 minutes', 'done' FROM generate_series(1, 2) AS n",
+            ids(1)[0]
+        ))
         .await;
-    world.set("FEATHER_SYNC__RETENTION__ATTEMPTS", "1ms");
+    world.set("FEATHER_SYNC__RETENTION__ATTEMPTS", "0s");
     let replica = world.start();
     world
-        .until("SELECT NOT EXISTS (SELECT FROM feather.sync_attempts)")
+        .until("(SELECT count(*) FROM feather.sync_attempts WHERE finished_at < now() - interval '1 hour') = 0")
         .await;
     replica.stop().await;
+    let kept: (i64, i64) = world
+        .row("SELECT (SELECT count(DISTINCT connection_id) FROM feather.sync_attempts), (SELECT count(*) FROM feather.sync_actions)")
+        .await;
+    assert_eq!(kept, (1, 1));
     let known: i64 = world
         .value("SELECT count(*) FROM feather.sync_status WHERE last_success_at IS NOT NULL")
         .await;

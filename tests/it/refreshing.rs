@@ -8,6 +8,7 @@ use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::sim::Kind;
 use feather_sync::sim::On;
+use feather_sync::store::Look;
 use feather_sync::store::RefreshStep;
 use std::time::Duration;
 use uuid::Uuid;
@@ -238,6 +239,71 @@ async fn a_request_that_comes_before_a_refresh_makes_it_a_finalize() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_planned_for_later_takes_the_place_of_what_nobody_asked_for_and_keeps_its_time()
+ {
+    let (mut world, ids) = synced_a_day_ago(3).await;
+    world.leave_broken();
+    // A refresh that failed once, a poll that a list led to, and a poll that a request led to.
+    world
+        .execute(&format!(
+            "INSERT INTO feather.sync_jobs
+                 (connection_id, account, phase, priority, asked_priority, attempt, run_at, not_before, wanted_at,
+                  finalize_started_at, settle_deadline)
+             VALUES ('{}', 'default', 'refresh', 2000, 1000, 1, now(), now() + interval '1 hour', now(), now(), NULL),
+                    ('{}', 'default', 'settle', 1000, NULL, 0, now(), NULL, now(), now(), now() + interval '1 hour'),
+                    ('{}', 'default', 'settle', 5, NULL, 0, now(), NULL, now() - interval '1 minute', now(), now() + interval '1 hour')",
+            ids[0], ids[1], ids[2]
+        ))
+        .await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue_many('{{{},{},{}}}', priority => 1500, run_at => now() + interval '1 day')",
+            ids[0], ids[1], ids[2]
+        ))
+        .await;
+    let db = world.db();
+    let look = Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    };
+    db.take_in(&look).await.unwrap();
+    let jobs: Vec<(Uuid, i16, bool, bool, i32)> = world
+        .rows(
+            "SELECT connection_id, priority, run_at > now() + interval '23 hours', wanted_at > now() + interval '23 hours',
+                    attempt
+             FROM feather.sync_jobs WHERE phase = 'finalize' AND asked_priority IS NULL ORDER BY connection_id",
+        )
+        .await;
+    assert_eq!(
+        jobs,
+        [
+            (ids[0], 1500, true, true, 1),
+            (ids[1], 1500, true, true, 0),
+            (ids[2], 5, false, false, 0)
+        ]
+    );
+    // Sooner than the server allows.
+    world
+        .execute("UPDATE feather.sync_jobs SET phase = 'refresh', finalize_started_at = wanted_at, not_before = now() + interval '2 days' WHERE priority = 1500")
+        .await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue('{}', run_at => now() + interval '1 day')",
+            ids[0]
+        ))
+        .await;
+    db.take_in(&look).await.unwrap();
+    let job: (i16, bool) = world
+        .row(&format!(
+            "SELECT priority, run_at = not_before FROM feather.sync_jobs WHERE connection_id = '{}'",
+            ids[0]
+        ))
+        .await;
+    assert_eq!(job, (0, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_comes_during_a_refresh_is_not_served_by_it() {
     let (world, ids) = synced_a_day_ago(1).await;
     let gate = world.sim.hold();
@@ -333,16 +399,92 @@ async fn nothing_is_refreshed_unless_it_is_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_meanwhile_is_not_asked_for() {
-    let (world, ids) = synced_a_day_ago(2).await;
-    let (db, account) = (world.db(), AccountName::from("default"));
-    let step = RefreshStep {
-        account: &account,
+async fn a_daemon_that_runs_until_nothing_is_left_finds_itself_no_work() {
+    let (mut world, ids) = synced_a_day_ago(3).await;
+    world.reconcile_every(Duration::from_millis(100));
+    world.enqueue(&ids[..1]).await;
+    world.drain().await;
+    let begun: i64 = world
+        .value("SELECT (SELECT count(*) FROM feather.sync_refreshes) + (SELECT count(*) FROM feather.sync_reconciles)")
+        .await;
+    assert_eq!(begun, 0);
+    assert_eq!(refreshes(&world).len(), 0);
+}
+
+/// A step that is due whenever it is made.
+fn step(account: &AccountName) -> RefreshStep<'_> {
+    RefreshStep {
+        account,
         after: Duration::from_secs(3600),
         failed: &[],
         most: 10.0,
         every: Duration::from_millis(1),
-    };
+    }
+}
+
+/// Steps until one has found something, and how many that took; the first one only says when the next one is due.
+async fn steps(world: &World) -> u32 {
+    let (db, account) = (world.db(), AccountName::from("default"));
+    for steps in 0..1_000 {
+        if db.ask_for_refreshes(step(&account)).await.unwrap() > 0 {
+            db.close().await;
+            return steps;
+        }
+        world
+            .until("(SELECT bool_and(due_at < now()) FROM feather.sync_refreshes)")
+            .await;
+    }
+    panic!("nothing is old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_few_connections_does_not_wait_for_one_of_many() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    world.sync(&ids(1)).await;
+    make_old(&world).await;
+    let columns: String = world
+        .value(
+            "SELECT string_agg(quote_ident(column_name), ',') FROM information_schema.columns
+             WHERE table_schema = 'feather' AND table_name = 'integration_connections' AND column_name NOT IN ('id', '_account')",
+        )
+        .await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.integration_connections (id, _account, {columns})
+             SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'large', {columns}
+             FROM feather.integration_connections, generate_series(1, 5000) AS n"
+        ))
+        .await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_whose_id_is_nil_is_refreshed_like_any_other() {
+    let world = World::new().await;
+    world.sync(&[Uuid::nil()]).await;
+    make_old(&world).await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_try_in_the_future_keeps_no_tools_from_being_refreshed() {
+    let mut world = World::new().await;
+    // What a database's clock that was ahead leaves behind.
+    world.leave_broken();
+    world.sync(&ids(1)).await;
+    make_old(&world).await;
+    world
+        .execute("UPDATE feather.sync_results SET last_attempt_at = now() + interval '1 year'")
+        .await;
+    assert_eq!(steps(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_meanwhile_is_not_asked_for() {
+    let (world, ids) = synced_a_day_ago(2).await;
+    let (db, account) = (world.db(), AccountName::from("default"));
+    let step = step(&account);
     // A first step only says when the next one is due.
     assert_eq!(db.ask_for_refreshes(step).await.unwrap(), 0);
     // What a forget holds until it ends.

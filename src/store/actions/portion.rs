@@ -288,7 +288,7 @@ async fn choose_running(
         SELECT connection_id FROM feather.sync_jobs
         WHERE state = 'running' AND lease_until IS NOT NULL AND ($1::text IS NULL OR account = $1) AND $2::text IS NULL
           AND started_at <= $4::timestamptz - COALESCE($3::float8, 0) * interval '1 second' AND NOT $7
-          AND connection_id > COALESCE($5, '00000000-0000-0000-0000-000000000000'::uuid)
+          AND ($5::uuid IS NULL OR connection_id > $5)
         ORDER BY connection_id
         LIMIT $6
         "#,
@@ -340,7 +340,7 @@ async fn lock(
                                   ELSE true END
                 AND ($5::float8 IS NULL OR CASE j.state WHEN 'running' THEN j.started_at ELSE j.run_at END
                                            <= $6::timestamptz - $5 * interval '1 second')
-                AND (j.wanted_at <= $6 OR j.state = 'pending' AND j.run_at > now())
+                AND (j.wanted_at <= $6 OR j.state = 'pending' AND j.wanted_at > now())
                 AND NOT ($7 AND j.state = 'running')) IS TRUE AS "matches!"
         FROM feather.sync_jobs j
         WHERE j.connection_id = ANY($1)

@@ -239,8 +239,7 @@ impl Walk<'_> {
             WITH seen AS MATERIALIZED (
                 SELECT connection_id, account, state, phase, error_class, run_at, started_at, wanted_at
                 FROM feather.sync_jobs
-                WHERE connection_id > COALESCE($1, '00000000-0000-0000-0000-000000000000'::uuid)
-                  AND connection_id BETWEEN $2 AND $3
+                WHERE connection_id BETWEEN GREATEST($1::uuid, $2) AND $3 AND connection_id IS DISTINCT FROM $1
                 ORDER BY connection_id
                 LIMIT $10
             ), chosen AS MATERIALIZED (
@@ -254,7 +253,7 @@ impl Walk<'_> {
                                     ELSE true END
                   AND ($7::float8 IS NULL OR CASE j.state WHEN 'running' THEN j.started_at ELSE j.run_at END
                                              <= COALESCE($8, now()) - $7 * interval '1 second')
-                  AND ($8::timestamptz IS NULL OR j.wanted_at <= $8 OR j.state = 'pending' AND j.run_at > now())
+                  AND ($8::timestamptz IS NULL OR j.wanted_at <= $8 OR j.state = 'pending' AND j.wanted_at > now())
                   AND NOT ($9 AND j.state = 'running')
                 ORDER BY j.connection_id
                 LIMIT $11

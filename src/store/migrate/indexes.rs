@@ -15,7 +15,7 @@ struct Index {
 }
 
 /// All of them. Their keys are cut to a length that an index takes: what upstream sends may be of any.
-static INDEXES: [Index; 6] = [
+static INDEXES: [Index; 7] = [
     Index {
         name: "sync_jobs_deaths",
         on: "sync_jobs (account, error_class, run_at, connection_id) WHERE state = 'dead'",
@@ -25,6 +25,11 @@ static INDEXES: [Index; 6] = [
         name: "integration_connection_tools_changed",
         on: "integration_connection_tools (_changed_at, connection_id, id)",
         comment: "For incremental extracts, and for lists of what was added, changed or removed lately.",
+    },
+    Index {
+        name: "integration_connections_account",
+        on: "integration_connections (_account, id)",
+        comment: "For the look for old tools, account by account.",
     },
     Index {
         name: "integration_connections_nickname",

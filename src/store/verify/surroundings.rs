@@ -54,7 +54,7 @@ pub(super) const CONSTRAINTS: [(&str, &str); 42] = [
 ];
 
 /// Indexes of the schema by table, those of keys aside.
-pub(super) const INDEXES: [(&str, &str); 18] = [
+pub(super) const INDEXES: [(&str, &str); 19] = [
     ("connection_versions", "connection_versions_id"),
     (
         "integration_connection_tools",
@@ -68,6 +68,7 @@ pub(super) const INDEXES: [(&str, &str); 18] = [
         "integration_connection_tools",
         "integration_connection_tools_stale",
     ),
+    ("integration_connections", "integration_connections_account"),
     ("integration_connections", "integration_connections_changed"),
     (
         "integration_connections",

@@ -142,11 +142,16 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     let mut world = World::new().await;
     world.leave_broken();
     waiting(&world, 1..=3).await;
-    // Planned for later, which is all that tells when it was asked for.
-    job(&world, 4, "default", "pending", "", -60).await;
     let db = world.db();
     let mut turn = begun(&db, Action::Cancel, &of(JobState::Pending)).await;
-    world.enqueue(&[id(5)]).await;
+    // One is planned for later: when it was asked for does not show.
+    world.enqueue(&[id(5), id(6)]).await;
+    world
+        .execute(&format!(
+            "SELECT feather.enqueue('{}', run_at => now() + interval '1 hour')",
+            id(4)
+        ))
+        .await;
     db.take_in(&Look {
         limit: 10,
         from: None,
@@ -154,8 +159,18 @@ async fn a_waiting_job_that_somebody_asked_for_later_is_not_cancelled() {
     })
     .await
     .unwrap();
+    // One has failed meanwhile, and waits for its retry.
+    world
+        .execute(&format!(
+            "UPDATE feather.sync_jobs SET attempt = 1, run_at = now() + interval '10 minutes' WHERE connection_id = '{}'",
+            id(6)
+        ))
+        .await;
     assert_eq!(to_the_end(&db, &mut turn).await, 4);
-    assert_eq!(states(&world).await, counted(&[("pending", 1)]));
+    let left: Vec<(uuid::Uuid,)> = world
+        .rows("SELECT connection_id FROM feather.sync_jobs ORDER BY connection_id")
+        .await;
+    assert_eq!(left, [(id(5),), (id(6),)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,6 +417,61 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
     assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
     let mut turn = begun(&db, Action::Retry, &of(JobState::Due)).await;
     assert_eq!(to_the_end(&db, &mut turn).await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_whose_portions_are_cut_off_is_kept_by_whoever_tries_them() {
+    let world = World::new().await;
+    let db = world.db();
+    let begun = async |worker, lease| db.begin_action(worker, lease).await.unwrap();
+    db.request_action(Action::Cancel, &of(JobState::Dead), Some(0), "alice")
+        .await
+        .unwrap();
+    let one = begun("one", Duration::from_millis(1)).await.unwrap();
+    db.keep_action(&one, LEASE).await.unwrap();
+    world
+        .until("(SELECT requested_at < clock_timestamp() - interval '10 milliseconds' FROM feather.sync_actions)")
+        .await;
+    assert!(begun("two", LEASE).await.is_none());
+    // Once it is lost, it stays lost.
+    world
+        .execute("UPDATE feather.sync_actions SET lease_until = now()")
+        .await;
+    let mut two = begun("two", LEASE).await.unwrap();
+    db.keep_action(&one, Duration::ZERO).await.unwrap();
+    assert!(begun("three", LEASE).await.is_none());
+    assert_eq!(to_the_end(&db, &mut two).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_of_a_newer_version_keep_no_others_waiting_however_many_they_are() {
+    let world = World::new().await;
+    world
+        .execute(
+            r#"INSERT INTO feather.sync_actions (action, filter, requested_by)
+               SELECT 'cancel', '{"colour": "red"}', 'x' FROM generate_series(1, 250)"#,
+        )
+        .await;
+    let db = world.db();
+    let mut turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
+    assert_eq!(to_the_end(&db, &mut turn).await, 0);
+    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_whose_id_is_nil_is_acted_on_like_any_other() {
+    let mut world = World::new().await;
+    world.leave_broken();
+    let db = world.db();
+    for state in [JobState::Pending, JobState::Running] {
+        job(&world, 1, "default", state.as_str(), "", 5).await;
+        world
+            .execute("UPDATE feather.sync_jobs SET connection_id = '00000000-0000-0000-0000-000000000000'")
+            .await;
+        let mut turn = begun(&db, Action::Cancel, &of(state)).await;
+        assert_eq!(to_the_end(&db, &mut turn).await, 1, "{state:?}");
+        assert!(states(&world).await.is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

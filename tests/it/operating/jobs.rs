@@ -239,3 +239,35 @@ async fn more_than_ten_thousand_are_not_counted_to_the_end() {
     assert_eq!(db.count_jobs(&JobFilter::default()).await.unwrap(), all);
     assert_eq!(db.count_jobs(&prefix).await.unwrap(), all);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forget_that_waits_for_a_list_keeps_nothing_from_being_taken_in() {
+    let world = World::new().await;
+    world.sync(&[id(1)]).await;
+    // What a part of a list holds until it is stored.
+    let mut part = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared(7305801, 4)")
+        .execute(&mut *part)
+        .await
+        .unwrap();
+    let db = world.db();
+    let forget = {
+        let db = world.db();
+        tokio::spawn(async move { db.forget(&[id(1)], "alice").await })
+    };
+    world
+        .until(
+            "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4 AND NOT granted AND database =
+                         (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        )
+        .await;
+    world.enqueue(&[id(2)]).await;
+    let look = Look {
+        limit: 10,
+        from: None,
+        running: &[],
+    };
+    assert_eq!(db.take_in(&look).await.unwrap().requests, 1);
+    part.rollback().await.unwrap();
+    assert_eq!(forget.await.unwrap().unwrap(), [id(1)]);
+}
