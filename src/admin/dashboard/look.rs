@@ -93,7 +93,7 @@ impl FromRequestParts<Desk> for Look {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self {
             visitor: Visitor::of(parts),
-            visit: parts.extensions.get::<Visit>().copied(),
+            visit: parts.extensions.get::<Visit>().cloned(),
             wants_stream: accepts.is_some_and(|kind| kind.as_bytes() == b"text/event-stream"),
             said: desk.dashboard.said.take(query),
             desk: desk.clone(),

@@ -68,6 +68,16 @@ async fn where_a_token_is_wanted_pages_are_for_those_who_logged_in() {
     );
     assert_eq!(known.post("/do/logout", "").await.status, 303);
     assert_eq!(known.get("/accounts").await.status, 303);
+    // Strangers' forms are short, and come soon.
+    let long = format!("token=open-sesame&name={}", "x".repeat(4_096));
+    assert_eq!(stranger.post("/do/login", &long).await.status, 400);
+    let begun = Instant::now();
+    let unsent = format!(
+        "Origin: http://localhost:{port}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n"
+    );
+    let answer = stranger.send("POST /do/login", &unsent, "").await;
+    assert_eq!(answer.status, 400);
+    assert!(begun.elapsed() < Duration::from_secs(8));
     let bearer = Browser {
         port,
         headers: "Authorization: Bearer open-sesame\r\n".to_owned(),
