@@ -174,7 +174,7 @@ async fn nobody_guesses_faster_by_not_waiting_for_answers_and_nobody_elsewhere_i
         "the right token is told after {took:?}: guesses that were dropped cost nothing"
     );
     // More than have a turn: the last are not even heard.
-    let mut waiting = FuturesUnordered::new();
+    let waiting = FuturesUnordered::new();
     for _ in 0..20 {
         waiting.push(status_of(guess(port, here, "wrong").await));
     }
