@@ -5,11 +5,13 @@ mod dashboard;
 mod door;
 mod enqueue;
 
+use crate::admin::connections::Visit;
 use crate::admin::dashboard::Dashboard;
 use crate::admin::door::Door;
 use crate::admin::enqueue::Inlet;
 use crate::metrics::Metrics;
 use crate::store::Db;
+use axum::Extension;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -117,19 +119,21 @@ async fn metrics(State(desk): State<Desk>) -> Response {
     ([(header::CONTENT_TYPE, kind)], desk.admin.metrics.encode()).into_response()
 }
 
-async fn readyz(State(desk): State<Desk>, headers: HeaderMap) -> Response {
-    match desk.is_ready().await {
-        Ok(()) => Json(json!({"status": "ready"})).into_response(),
-        Err(reason) if desk.door.knows_token(&headers) => {
-            let body = Json(json!({"status": "not ready", "reason": reason}));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"status": "not ready"})),
-        )
-            .into_response(),
-    }
+async fn readyz(
+    State(desk): State<Desk>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+) -> Response {
+    let Err(reason) = desk.is_ready().await else {
+        return Json(json!({"status": "ready"})).into_response();
+    };
+    let may_know_why = desk.door.admits(&headers, visit.from).await == Some(true);
+    let body = if may_know_why {
+        json!({"status": "not ready", "reason": reason})
+    } else {
+        json!({"status": "not ready"})
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
 impl Desk {

@@ -1,5 +1,9 @@
 //! Who may come in: by the name that was asked for, the page that asks, the method and the token.
 
+mod guesses;
+
+use crate::admin::connections::Visit;
+use axum::Extension;
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::State;
@@ -12,6 +16,7 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use guesses::Guesses;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::json;
@@ -19,27 +24,19 @@ use sha2::Digest;
 use sha2::Sha256;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// What is done, is done at this path and at those below [`DO`], by POST and nothing else. All others are only looked at.
 pub(super) const ENQUEUE: &str = "/api/v1/enqueue";
 /// The dashboard's actions, which only its own pages ask for, and who brings the token.
 pub(super) const DO: &str = "/do/";
-/// Judged at the same time: whether a token is the right one.
-const SEATS: usize = 4;
-/// What a wrong token costs, its seat included: so many in a row, and no more, are tried.
-const PENALTY: Duration = Duration::from_millis(500);
-/// For a seat.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the checks go by.
 #[derive(Clone)]
 pub(super) struct Door {
     token: Option<SecretString>,
     loopback: bool,
-    seats: Arc<Semaphore>,
+    guesses: Guesses,
 }
 
 impl Door {
@@ -47,7 +44,7 @@ impl Door {
         Self {
             token,
             loopback: address.ip().to_canonical().is_loopback(),
-            seats: Arc::new(Semaphore::new(SEATS)),
+            guesses: Guesses::default(),
         }
     }
 
@@ -56,7 +53,7 @@ impl Door {
         self.token.is_some()
     }
 
-    /// Whether this is the token; none is where none is wanted.
+    /// Whether this is the token; none is where none is wanted. Guesses are not counted: that is for [`Door::judge`].
     fn is_token(&self, given: &str) -> bool {
         // Hashes are compared, so that the time it takes tells nothing about the token.
         self.token
@@ -64,23 +61,21 @@ impl Door {
             .is_some_and(|token| Sha256::digest(given) == Sha256::digest(token.expose_secret()))
     }
 
-    /// [`Door::is_token`] for a token that may be guessed: a wrong one takes its time, and of many that come at once most
-    /// are not even looked at (`None`).
-    pub(super) async fn judge(&self, given: &str) -> Option<bool> {
-        let seat = tokio::time::timeout(PATIENCE, self.seats.acquire()).await;
-        let Ok(Ok(_seat)) = seat else {
-            return None;
-        };
+    /// Whether this is the token, told when it may be told; of many that come at once, most are never (`None`).
+    pub(super) async fn judge(&self, given: &str, from: IpAddr) -> Option<bool> {
         let is_right = self.is_token(given);
-        if !is_right {
-            tokio::time::sleep(PENALTY).await;
-        }
+        let told_at = self.guesses.told_at(from, Instant::now(), is_right)?;
+        tokio::time::sleep_until(told_at).await;
         Some(is_right)
     }
 
-    /// Whether the request brings the token, or none is wanted.
-    pub(super) fn knows_token(&self, headers: &HeaderMap) -> bool {
-        self.token.is_none() || credential(headers).is_some_and(|given| self.is_token(given))
+    /// Whether the request brings the token, or none is wanted. Like [`Door::judge`].
+    pub(super) async fn admits(&self, headers: &HeaderMap, from: IpAddr) -> Option<bool> {
+        match credential(headers) {
+            _ if self.token.is_none() => Some(true),
+            None => Some(false),
+            Some(given) => self.judge(given, from).await,
+        }
     }
 }
 
@@ -123,21 +118,25 @@ pub(super) async fn check(State(door): State<Door>, request: Request, next: Next
 /// Answers 401 to whoever does not know the token.
 pub(super) async fn demand_token(
     State(door): State<Door>,
+    Extension(visit): Extension<Visit>,
     request: Request,
     next: Next,
 ) -> Response {
-    if door.knows_token(request.headers()) {
-        return next.run(request).await;
+    match door.admits(request.headers(), visit.from).await {
+        Some(true) => next.run(request).await,
+        Some(false) => {
+            let why = "send the token of admin.token_file as Authorization: Bearer";
+            let refusal = refuse(StatusCode::UNAUTHORIZED, why);
+            ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+        }
+        None => too_many_guesses(),
     }
-    if let Some(given) = credential(request.headers())
-        && door.judge(given).await.is_none()
-    {
-        let why = "too many wrong tokens are tried";
-        return refuse(StatusCode::TOO_MANY_REQUESTS, why);
-    }
-    let why = "send the token of admin.token_file as Authorization: Bearer";
-    let refusal = refuse(StatusCode::UNAUTHORIZED, why);
-    ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+}
+
+/// Answers 429: whether this one is right is not even told.
+pub(super) fn too_many_guesses() -> Response {
+    let why = "too many wrong tokens came from this address; wait a little";
+    refuse(StatusCode::TOO_MANY_REQUESTS, why)
 }
 
 /// How everything is refused.

@@ -3,10 +3,12 @@
 mod body;
 
 use crate::admin::Desk;
+use crate::admin::connections::Visit;
 use crate::admin::door;
 use crate::metrics::OfKind;
 use crate::store::EnqueueRequest;
 use crate::store::StoreError;
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::body::HttpBody;
@@ -56,8 +58,12 @@ impl Default for Inlet {
 /// Why not, and nothing was enqueued unless it says otherwise.
 type Refusal = (StatusCode, String);
 
-pub(super) async fn enqueue(State(desk): State<Desk>, request: Request) -> Response {
-    let response = match desk.take(request).await {
+pub(super) async fn enqueue(
+    State(desk): State<Desk>,
+    Extension(visit): Extension<Visit>,
+    request: Request,
+) -> Response {
+    let response = match desk.take(&visit, request).await {
         Ok(enqueued) => (StatusCode::ACCEPTED, Json(json!({"enqueued": enqueued}))).into_response(),
         Err((status, why)) => door::refuse(status, &why),
     };
@@ -66,14 +72,17 @@ pub(super) async fn enqueue(State(desk): State<Desk>, request: Request) -> Respo
 }
 
 impl Desk {
-    async fn take(&self, request: Request) -> Result<u64, Refusal> {
+    async fn take(&self, visit: &Visit, request: Request) -> Result<u64, Refusal> {
         let (head, body) = request.into_parts();
         is_plain_json(&head.headers)?;
         let ordered = {
+            let held = visit.hold();
             let _place = turn(&self.inlet.bodies).await?;
+            drop(held);
             let body = read(body, head.headers.contains_key(header::EXPECT)).await?;
             body::order(&body).map_err(|why| (StatusCode::BAD_REQUEST, why))?
         };
+        let _held = visit.hold();
         let _turn = turn(&self.inlet.asking).await?;
         self.ask(&ordered).await
     }

@@ -267,3 +267,45 @@ async fn clients_that_are_slow_or_send_too_much_hold_nothing_up() {
     }
     replica.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_clients_hold_connections_open_health_and_metrics_are_answered() {
+    let mut world = World::new().await;
+    let (replica, port) = listening(&mut world, "127.0.0.1").await;
+    let form = format!(
+        "Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\n"
+    );
+    for held_open in [
+        "GET /healthz HTTP/1.1\r\nHo".to_owned(),
+        format!("POST /do/login HTTP/1.1\r\n{form}"),
+        format!("POST /do/pause HTTP/1.1\r\n{form}"),
+        "POST /api/v1/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n"
+            .to_owned(),
+    ] {
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let held_open = held_open.clone();
+            clients.spawn(async move {
+                loop {
+                    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    // Whoever is cut off comes again at once.
+                    let _ = stream.write_all(held_open.as_bytes()).await;
+                    let _ = stream.read(&mut [0]).await;
+                }
+            });
+        }
+        // Until all places are taken, that is.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let asked = std::time::Instant::now();
+            assert_eq!(get(port, path, "Host: localhost\r\n").await.0, 200);
+            let took = asked.elapsed();
+            let longest = std::time::Duration::from_secs(3);
+            assert!(took < longest, "{path} took {took:?}: {held_open}");
+        }
+        clients.shutdown().await;
+    }
+    replica.stop().await;
+}

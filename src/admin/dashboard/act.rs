@@ -1,6 +1,7 @@
 //! From a form to what is done, and back to the page that it was on.
 
 use crate::admin::Desk;
+use crate::admin::connections::Visit;
 use crate::admin::dashboard::entrance::Visitor;
 use crate::admin::dashboard::look::Trouble;
 use crate::admin::dashboard::look::trouble_page;
@@ -23,6 +24,9 @@ use url::form_urlencoded;
 const LONGEST: usize = 64 * 1024;
 /// For a form to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest form of somebody who was not let in yet, and for it to come: a name and a token.
+const LONGEST_OF_STRANGER: usize = 4 * 1024;
+const PATIENCE_WITH_STRANGER: Duration = Duration::from_secs(2);
 /// For one's turn at the database.
 const TURN: Duration = Duration::from_secs(5);
 /// The hidden field that names the page a form is on.
@@ -36,6 +40,7 @@ const WAITING: usize = 64;
 pub(super) struct Act {
     pub(super) desk: Desk,
     pub(super) visitor: Visitor,
+    visit: Option<Visit>,
     fields: Vec<(String, String)>,
 }
 
@@ -55,7 +60,12 @@ impl FromRequest<Desk> for Act {
                 "This is no form of the dashboard's: send application/x-www-form-urlencoded.",
             ));
         }
-        let Ok(Ok(body)) = timeout(PATIENCE, to_bytes(body, LONGEST)).await else {
+        let (longest, patience) = if parts.extensions.get::<Visitor>().is_some() {
+            (LONGEST, PATIENCE)
+        } else {
+            (LONGEST_OF_STRANGER, PATIENCE_WITH_STRANGER)
+        };
+        let Ok(Ok(body)) = timeout(patience, to_bytes(body, longest)).await else {
             return Err(refuse(
                 "The form is too long, or did not come to its end in time.",
             ));
@@ -63,6 +73,7 @@ impl FromRequest<Desk> for Act {
         Ok(Self {
             desk: desk.clone(),
             visitor,
+            visit: parts.extensions.get::<Visit>().cloned(),
             fields: form_urlencoded::parse(&body).into_owned().collect(),
         })
     }
@@ -95,6 +106,7 @@ impl Act {
         &self,
         doing: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
+        let _held = self.visit.as_ref().map(Visit::hold);
         let Ok(Ok(_turn)) = timeout(TURN, self.desk.dashboard.acts.acquire()).await else {
             return Err(Trouble::Busy);
         };

@@ -14,12 +14,15 @@ use crate::admin::dashboard::text;
 use crate::store::Action;
 use crate::store::ActionRow;
 use crate::store::Count;
+use crate::store::JobFilter;
 use axum::extract::Path;
 use axum::extract::Query;
 use axum::response::Response;
 use maud::Markup;
 use maud::html;
 
+/// The field that says that no filter is meant: one that got lost on the way does not make everything of something.
+const EVERYTHING: &str = "everything";
 /// Rows of one page.
 const ROWS: u32 = 50;
 
@@ -91,6 +94,9 @@ async fn make_confirm(desk: Desk, query: JobQuery) -> Result<Page, Trouble> {
     let expected = expected.map(|count| count.to_string()).unwrap_or_default();
     let mut fields = query.pairs();
     fields.extend([("do", action.as_str()), ("expected", expected.as_str())]);
+    if job_filter == JobFilter::default() {
+        fields.push((EVERYTHING, "yes"));
+    }
     Ok(Page {
         title: format!("{} all", verb(action)),
         main: html! {
@@ -128,14 +134,24 @@ async fn request(act: &Act) -> Result<i64, Trouble> {
     let action = parse(act.field("do")?)?;
     let query = JobQuery::from_fields(|name| act.all(name).next().map(str::to_owned));
     let filter = query.filter()?;
-    let expected = act
-        .all("expected")
-        .next()
-        .and_then(|count| count.parse().ok());
+    if filter == JobFilter::default() && act.field(EVERYTHING).ok() != Some("yes") {
+        let words = "There is no filter in this. Where every job is meant, send everything=yes.";
+        return Err(Trouble::Wrong(words.to_owned()));
+    }
+    // Empty where they were too many to count.
+    let expected = act.all("expected").next().filter(|text| !text.is_empty());
+    let expected = expected.map(count_of).transpose()?;
     let db = &act.desk.admin.db;
     Ok(db
         .request_action(action, &filter, expected, &act.actor())
         .await?)
+}
+
+fn count_of(text: &str) -> Result<u64, Trouble> {
+    let count = text.parse::<i64>().ok();
+    let count = count.and_then(|count| u64::try_from(count).ok());
+    let wrong = || Trouble::Wrong("What is expected is no number of jobs.".to_owned());
+    count.ok_or_else(wrong)
 }
 
 /// Stops an action.

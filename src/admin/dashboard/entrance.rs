@@ -9,6 +9,7 @@ use crate::admin::dashboard::look;
 use crate::admin::dashboard::look::Page;
 use crate::admin::dashboard::sessions::Key;
 use crate::admin::door;
+use axum::Extension;
 use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
@@ -78,28 +79,31 @@ impl Visitor {
 }
 
 /// Lets in who may come in, and leads all others to the login.
-pub(super) async fn admit(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(
+    State(desk): State<Desk>,
+    Extension(visit): Extension<Visit>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut visitor = Visitor::of(&parts);
     if let Some((key, name)) = desk.dashboard.sessions.find(&parts.headers) {
         visitor.session = Some(key);
         visitor.name = Some(name).filter(|name| !name.is_empty());
-    } else if !desk.door.knows_token(&parts.headers) {
-        return turn_away(&desk, &parts).await;
+    } else {
+        match desk.door.admits(&parts.headers, visit.from).await {
+            Some(true) => {}
+            Some(false) => return turn_away(&parts),
+            None => return door::too_many_guesses(),
+        }
     }
     parts.extensions.insert(visitor);
     next.run(Request::from_parts(parts, body)).await
 }
 
-async fn turn_away(desk: &Desk, parts: &Parts) -> Response {
-    if let Some(given) = door::credential(&parts.headers) {
-        return match desk.door.judge(given).await {
-            None => door::refuse(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many wrong tokens are tried",
-            ),
-            Some(_) => door::refuse(StatusCode::UNAUTHORIZED, "this is not the token"),
-        };
+fn turn_away(parts: &Parts) -> Response {
+    if door::credential(&parts.headers).is_some() {
+        return door::refuse(StatusCode::UNAUTHORIZED, "this is not the token");
     }
     if !look::wants_page(&parts.headers) {
         let why = "log in, or send the token of admin.token_file as Authorization: Bearer";
@@ -157,7 +161,11 @@ fn form(status: StatusCode, next: &str, fault: Option<&str>) -> Response {
 }
 
 /// Begins a session for whoever knows the token.
-pub(super) async fn login(headers: HeaderMap, act: Act) -> Response {
+pub(super) async fn login(
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    act: Act,
+) -> Response {
     let desk = &act.desk;
     if !desk.door.is_locked() {
         return act::go("/");
@@ -165,7 +173,7 @@ pub(super) async fn login(headers: HeaderMap, act: Act) -> Response {
     let next = act.field(NEXT).unwrap_or_default();
     let next = if act::is_local(next) { next } else { "/" };
     let given = act.field("token").unwrap_or_default().trim();
-    match desk.door.judge(given).await {
+    match desk.door.judge(given, visit.from).await {
         Some(true) => {}
         Some(false) => {
             tracing::warn!(visitor = %act.visitor, "a wrong token was given at the dashboard's login");
@@ -173,7 +181,7 @@ pub(super) async fn login(headers: HeaderMap, act: Act) -> Response {
             return form(StatusCode::UNAUTHORIZED, next, Some(fault));
         }
         None => {
-            let fault = "Too many wrong tokens are being tried. Wait a little.";
+            let fault = "Too many wrong tokens came from this address. Wait a little.";
             return form(StatusCode::TOO_MANY_REQUESTS, next, Some(fault));
         }
     }

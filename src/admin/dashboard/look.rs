@@ -61,6 +61,7 @@ impl From<StoreError> for Trouble {
 impl Trouble {
     pub(super) fn status(&self) -> StatusCode {
         match self {
+            Self::Database(StoreError::Data(_)) => StatusCode::BAD_REQUEST,
             Self::Database(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
@@ -69,6 +70,9 @@ impl Trouble {
 
     pub(super) fn words(&self) -> String {
         match self {
+            Self::Database(StoreError::Data(why)) => {
+                format!("There is a value in this that the database does not take: {why}.")
+            }
             Self::Database(error) => format!("The database gives no answer: {error}"),
             Self::Busy => "The database is busy. Try again in a moment.".to_owned(),
             Self::Missing(words) | Self::Wrong(words) => words.clone(),
@@ -93,7 +97,7 @@ impl FromRequestParts<Desk> for Look {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self {
             visitor: Visitor::of(parts),
-            visit: parts.extensions.get::<Visit>().copied(),
+            visit: parts.extensions.get::<Visit>().cloned(),
             wants_stream: accepts.is_some_and(|kind| kind.as_bytes() == b"text/event-stream"),
             said: desk.dashboard.said.take(query),
             desk: desk.clone(),

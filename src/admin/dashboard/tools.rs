@@ -4,6 +4,7 @@ use crate::admin::Desk;
 use crate::admin::dashboard::Tab;
 use crate::admin::dashboard::connection;
 use crate::admin::dashboard::jobs::filter::given;
+use crate::admin::dashboard::jobs::filter::given_name;
 use crate::admin::dashboard::jobs::too_slow;
 use crate::admin::dashboard::layout;
 use crate::admin::dashboard::look::Look;
@@ -39,7 +40,6 @@ pub(in crate::admin) struct ToolQuery {
 
 impl ToolQuery {
     fn filter(&self) -> Result<ToolFilter, Trouble> {
-        let text = |field: &Option<String>| given(field.as_ref()).map(str::to_owned);
         let kind = given(self.kind.as_ref())
             .map(|word| {
                 ToolKind::parse(word)
@@ -47,9 +47,9 @@ impl ToolQuery {
             })
             .transpose()?;
         Ok(ToolFilter {
-            slug: text(&self.slug),
-            name: text(&self.name),
-            integration: text(&self.integration),
+            slug: given_name(self.slug.as_ref())?,
+            name: given_name(self.name.as_ref())?,
+            integration: given_name(self.integration.as_ref())?,
             kind,
         })
     }

@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Duration;
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -100,8 +101,9 @@ fn a_page_of_another_site_is_told_by_origin_and_fetch_metadata() {
     assert!(is_from_another_site(&Method::POST, &followed));
 }
 
-#[test]
-fn a_token_counts_only_as_the_one_bearer_credential() {
+#[tokio::test(start_paused = true)]
+async fn a_token_counts_only_as_the_one_bearer_credential() {
+    let from = IpAddr::from([192, 0, 2, 7]);
     let door =
         |token: Option<&str>| Door::new(([10, 0, 0, 1], 1).into(), token.map(SecretString::from));
     for credentials in [
@@ -110,10 +112,8 @@ fn a_token_counts_only_as_the_one_bearer_credential() {
         "BEARER  open-sesame ",
     ] {
         let headers = headers(&[("authorization", credentials)]);
-        assert!(
-            door(Some("open-sesame")).knows_token(&headers),
-            "{credentials:?}"
-        );
+        let verdict = door(Some("open-sesame")).admits(&headers, from).await;
+        assert_eq!(verdict, Some(true), "{credentials:?}");
     }
     for credentials in [
         "",
@@ -130,18 +130,31 @@ fn a_token_counts_only_as_the_one_bearer_credential() {
         "open-sesame",
     ] {
         let headers = headers(&[("authorization", credentials)]);
-        assert!(
-            !door(Some("open-sesame")).knows_token(&headers),
-            "{credentials:?}"
-        );
+        let verdict = door(Some("open-sesame")).admits(&headers, from).await;
+        assert_eq!(verdict, Some(false), "{credentials:?}");
     }
     let twice = headers(&[
         ("authorization", "Bearer open-sesame"),
         ("authorization", "Bearer open-sesame"),
     ]);
-    assert!(!door(Some("open-sesame")).knows_token(&twice));
-    assert!(!door(Some("open-sesame")).knows_token(&headers(&[])));
-    assert!(door(None).knows_token(&headers(&[])));
+    let locked = door(Some("open-sesame"));
+    assert_eq!(locked.admits(&twice, from).await, Some(false));
+    assert_eq!(locked.admits(&headers(&[]), from).await, Some(false));
+    assert_eq!(door(None).admits(&headers(&[]), from).await, Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guess_that_nobody_waits_for_holds_up_the_right_token_all_the_same() {
+    let door = Door::new(([10, 0, 0, 1], 1).into(), Some("open-sesame".into()));
+    let from = IpAddr::from([192, 0, 2, 7]);
+    let begun = Instant::now();
+    let wrong = tokio::time::timeout(Duration::from_millis(80), door.judge("wrong", from)).await;
+    assert!(wrong.is_err(), "a wrong token is answered at once");
+    assert_eq!(door.judge("open-sesame", from).await, Some(true));
+    assert_eq!(begun.elapsed().as_millis(), 500);
+    let elsewhere = IpAddr::from([192, 0, 2, 8]);
+    assert_eq!(door.judge("open-sesame", elsewhere).await, Some(true));
+    assert_eq!(begun.elapsed().as_millis(), 500);
 }
 
 #[test]

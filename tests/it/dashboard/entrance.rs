@@ -3,8 +3,15 @@
 use super::Browser;
 use crate::admin::listening;
 use crate::world::World;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 
 /// A token file, and the world that uses it.
 pub(crate) async fn locked() -> (World, tempfile::NamedTempFile) {
@@ -61,6 +68,16 @@ async fn where_a_token_is_wanted_pages_are_for_those_who_logged_in() {
     );
     assert_eq!(known.post("/do/logout", "").await.status, 303);
     assert_eq!(known.get("/accounts").await.status, 303);
+    // Strangers' forms are short, and come soon.
+    let long = format!("token=open-sesame&name={}", "x".repeat(4_096));
+    assert_eq!(stranger.post("/do/login", &long).await.status, 400);
+    let begun = Instant::now();
+    let unsent = format!(
+        "Origin: http://localhost:{port}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n"
+    );
+    let answer = stranger.send("POST /do/login", &unsent, "").await;
+    assert_eq!(answer.status, 400);
+    assert!(begun.elapsed() < Duration::from_secs(8));
     let bearer = Browser {
         port,
         headers: "Authorization: Bearer open-sesame\r\n".to_owned(),
@@ -114,5 +131,58 @@ async fn only_the_listeners_own_pages_have_something_done_and_looking_does_nothi
         .await;
     let back = outward.header("location").unwrap();
     assert!(back.starts_with("/?said="), "{back}");
+    replica.stop().await;
+}
+
+/// A look at `/metrics` with a token, from an address of this machine; the answer is still to be read.
+async fn guess(port: u16, from: Ipv4Addr, token: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let there = (Ipv4Addr::LOCALHOST, port).into();
+    let mut stream = socket.connect(there).await.unwrap();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn status_of(mut stream: TcpStream) -> u16 {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    crate::admin::status(&answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_guesses_faster_by_not_waiting_for_answers_and_nobody_elsewhere_is_held_up() {
+    let (mut world, _token) = locked().await;
+    let (replica, port) = listening(&mut world, "127.0.0.1").await;
+    let (here, elsewhere) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
+    let begun = Instant::now();
+    let mut guesses = Vec::new();
+    for _ in 0..6 {
+        guesses.push(guess(port, here, "wrong").await);
+    }
+    // Long enough for all of them to be read, and too short for any answer.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    drop(guesses);
+    let right = guess(port, here, "open-sesame").await;
+    assert_eq!(status_of(right).await, 200);
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_millis(1_500),
+        "the right token is told after {took:?}: guesses that were dropped cost nothing"
+    );
+    // More than have a turn: the last are not even heard.
+    let waiting = FuturesUnordered::new();
+    for _ in 0..20 {
+        waiting.push(status_of(guess(port, here, "wrong").await));
+    }
+    assert!(waiting.any(|status| async move { status == 429 }).await);
+    let asked = Instant::now();
+    let right = guess(port, elsewhere, "open-sesame").await;
+    assert_eq!(status_of(right).await, 200);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(4), "held up for {took:?}");
     replica.stop().await;
 }

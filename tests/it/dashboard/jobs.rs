@@ -74,6 +74,11 @@ async fn jobs_are_listed_by_what_the_address_asks_for() {
         ("/jobs/all?do=explode", "no action explode"),
         ("/jobs/all", "no action"),
         ("/actions?before=x", "not whole"),
+        ("/jobs?account=%00", "the character NUL"),
+        ("/jobs/all?do=cancel&account=%00", "the character NUL"),
+        ("/tools?name=%00", "the character NUL"),
+        ("/tools?slug=a%00b", "the character NUL"),
+        ("/tools?integration=%00", "the character NUL"),
     ] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, 400, "{path}");
@@ -207,6 +212,48 @@ async fn everything_that_matches_is_acted_on_after_the_count_was_shown() {
         let expected = if nth % 3 == 0 { "dead" } else { "pending" };
         assert_eq!(state(&world, *id).await, expected, "{nth}");
     }
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_begins_for_all_jobs_by_a_form_that_says_something_else() {
+    let (world, replica, browser, _) = with_dead_jobs().await;
+    for (form, words) in [
+        ("do=cancel", "everything=yes"),
+        ("do=cancel&account=&expected=12", "everything=yes"),
+        ("do=cancel&everything=no", "everything=yes"),
+        ("do=cancel&everything=yes&expected=-1", "no number of jobs"),
+        (
+            "do=cancel&everything=yes&expected=twelve",
+            "no number of jobs",
+        ),
+        (
+            "do=sync&account=default&expected=99999999999999999999",
+            "no number of jobs",
+        ),
+        (
+            "do=sync&account=default&expected=9223372036854775808",
+            "no number of jobs",
+        ),
+        ("do=cancel&account=%00&expected=1", "the character NUL"),
+    ] {
+        let answer = browser.post("/do/all", form).await;
+        assert_eq!(answer.status, 400, "{form}: {}", answer.body);
+        assert!(answer.body.contains(words), "{form}: {}", answer.body);
+    }
+    let count = "SELECT count(*) FROM feather.sync_actions";
+    assert_eq!(world.value::<i64>(count).await, 0);
+    let said = r#"name="everything" value="yes""#;
+    let page = browser.get("/jobs/all?do=cancel&account=default").await;
+    assert!(!page.body.contains(said), "{}", page.body);
+    let page = browser.get("/jobs/all?do=cancel").await;
+    assert!(page.body.contains(said), "{}", page.body);
+    let form = "do=cancel&expected=12&everything=yes";
+    let begun = browser.post("/do/all", form).await;
+    assert_eq!(begun.status, 303, "{}", begun.body);
+    world
+        .until("SELECT count(*) = 0 FROM feather.sync_jobs")
+        .await;
     replica.stop().await;
 }
 

@@ -31,6 +31,19 @@ pub(in crate::admin::dashboard) fn given(field: Option<&String>) -> Option<&str>
         .filter(|text| !text.is_empty())
 }
 
+/// [`given`] for a name that is looked for as it stands there.
+pub(in crate::admin::dashboard) fn given_name(
+    field: Option<&String>,
+) -> Result<Option<String>, Trouble> {
+    match given(field) {
+        // Postgres has no such texts.
+        Some(name) if name.contains('\0') => Err(Trouble::Wrong(
+            "No name has the character NUL in it.".to_owned(),
+        )),
+        name => Ok(name.map(str::to_owned)),
+    }
+}
+
 impl JobQuery {
     /// From the fields of a form.
     pub(in crate::admin::dashboard) fn from_fields(
@@ -81,7 +94,7 @@ impl JobQuery {
             .transpose()?;
         Ok(JobFilter {
             state,
-            account: given(self.account.as_ref()).map(str::to_owned),
+            account: given_name(self.account.as_ref())?,
             class,
             for_seconds,
             connection,
