@@ -223,10 +223,18 @@ async fn an_action_under_way_is_shown_and_can_be_stopped_from_its_page() {
     world
         .execute(
             "INSERT INTO feather.sync_actions (action, filter, requested_by, expected, worker, lease_token, lease_until)
-             VALUES ('cancel', '{\"state\": \"pending\"}', '<b>alice</b>', 5000, 'elsewhere', gen_random_uuid(), now() + interval '1 day')",
+             VALUES ('cancel', '{\"state\": \"pending\"}', '<b>alice</b>', 5000, 'elsewhere', gen_random_uuid(), now() + interval '14 seconds')",
         )
         .await;
+    let goes_on = async |time: &str| {
+        world
+            .execute(&format!(
+                "UPDATE feather.sync_actions SET lease_until = now() + interval '{time}'"
+            ))
+            .await;
+    };
     let id: i64 = world.value("SELECT id FROM feather.sync_actions").await;
+    goes_on("14 seconds").await;
     let page = browser.get(&format!("/actions/{id}")).await.body;
     for words in [
         "under way, by",
@@ -238,8 +246,10 @@ async fn an_action_under_way_is_shown_and_can_be_stopped_from_its_page() {
     ] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    goes_on("14 seconds").await;
     let jobs = browser.get("/jobs").await.body;
     assert!(jobs.contains("is under way: 0 of"), "{jobs}");
+    goes_on("14 seconds").await;
     let done = browser
         .post("/do/stop", &format!("id={id}&back=%2Factions%2F{id}"))
         .await;
@@ -248,10 +258,7 @@ async fn an_action_under_way_is_shown_and_can_be_stopped_from_its_page() {
         page.contains("It is being stopped") && page.contains("Stopped by"),
         "{page}"
     );
-    // Elsewhere nobody goes on.
-    world
-        .execute("UPDATE feather.sync_actions SET lease_until = now()")
-        .await;
+    goes_on("0").await;
     world
         .until("SELECT outcome = 'stopped' FROM feather.sync_actions")
         .await;
