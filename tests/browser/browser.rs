@@ -15,7 +15,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 /// Nothing here takes so long unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A page that is open in a browser of its own.
 pub(crate) struct Browser {
@@ -54,7 +54,11 @@ impl Browser {
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"performance": "ALL", "browser": "ALL"},
         }}});
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(2 * PATIENCE)
+            .build()
+            .unwrap();
         let mut browser = Self {
             driver,
             client,
@@ -109,11 +113,21 @@ impl Browser {
         .await;
     }
 
-    /// Clicks on the one element that the selector finds.
+    /// Clicks on the one element that the selector finds; once more where the page has just put another in its place.
     pub(crate) async fn click(&self, selector: &str) {
+        if let Err(error) = self.try_click(selector).await {
+            let moved = ["stale element reference", "element click intercepted"];
+            let again = moved.iter().any(|known| error["error"] == *known);
+            assert!(again, "{selector}: {error:#}");
+            let second = self.try_click(selector).await;
+            assert!(second.is_ok(), "{selector}, twice: {second:#?}");
+        }
+    }
+
+    async fn try_click(&self, selector: &str) -> Result<Value, Value> {
         let element = self.find(selector).await;
-        self.post(&format!("/element/{element}/click"), &json!({}))
-            .await;
+        self.try_post(&format!("/element/{element}/click"), &json!({}))
+            .await
     }
 
     /// Types into the one element that the selector finds.
@@ -218,13 +232,22 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {
+        let answer = self.try_post(path, body).await;
+        answer.unwrap_or_else(|error| panic!("{path} {body}: {error:#}"))
+    }
+
+    /// The driver's answer, or its error.
+    async fn try_post(&self, path: &str, body: &Value) -> Result<Value, Value> {
         let url = format!("{}{path}", self.session);
         let request = self.client.post(url).body(body.to_string());
         let answer = request.send().await.unwrap().text().await.unwrap();
         let mut answer: Value = serde_json::from_str(&answer).unwrap();
         let value = answer["value"].take();
-        assert!(value["error"].is_null(), "{path} {body}: {value:#}");
-        value
+        if value["error"].is_null() {
+            Ok(value)
+        } else {
+            Err(value)
+        }
     }
 }
 
@@ -265,12 +288,19 @@ fn driver() -> (Child, u16) {
         panic!("chromedriver: {error}; `FEATHER_SYNC_BROWSER=1 scripts/setup` brings it where apt-get has it")
     });
     let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-    let port = lines.map_while(Result::ok).find_map(|line| {
-        let (_, port) = line.split_once("started successfully on port ")?;
-        port.trim_end_matches('.').parse().ok()
+    let (said, port) = std::sync::mpsc::channel();
+    // A thread of its own: a driver that says nothing is not waited for.
+    std::thread::spawn(move || {
+        let port = lines.map_while(Result::ok).find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        port.map(|port| said.send(port))
     });
-    (
-        driver,
-        port.unwrap_or_else(|| panic!("chromedriver did not say on which port it listens")),
-    )
+    let Ok(port) = port.recv_timeout(PATIENCE) else {
+        let _ = driver.kill();
+        let _ = driver.wait();
+        panic!("chromedriver did not say on which port it listens");
+    };
+    (driver, port)
 }

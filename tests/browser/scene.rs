@@ -1,6 +1,7 @@
 //! A daemon at work, with something of everything that pages show.
 
 use crate::browser::Browser;
+use crate::browser::PATIENCE;
 use crate::ports::free_port;
 use crate::world::Replica;
 use crate::world::World;
@@ -10,6 +11,7 @@ use feather_sync::sim::Scenario;
 use feather_sync::sim::StatusFault;
 use std::net::TcpStream;
 use std::time::Duration;
+use std::time::Instant;
 use uuid::Uuid;
 
 pub(crate) struct Scene {
@@ -33,7 +35,9 @@ impl Scene {
         world
             .until("SELECT count(*) > 0 FROM feather.sync_replicas")
             .await;
+        let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "nobody listens on port {port}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Self {

@@ -5,9 +5,11 @@ mod keys;
 mod neighbours;
 mod pace;
 
+use crate::bystander::Bystander;
 use crate::world::World;
 use crate::world::ids;
 use chrono::DateTime;
+use chrono::TimeDelta;
 use chrono::Utc;
 use feather_sync::sim::Fault;
 use feather_sync::sim::Scenario;
@@ -19,7 +21,6 @@ use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
-use std::time::Duration;
 
 /// A replica as a process of its own, killed at the end.
 pub(crate) struct Process(Child);
@@ -93,19 +94,22 @@ async fn two_replicas_share_two_thousand_connections_and_none_is_worked_on_twice
 async fn the_budget_of_an_account_holds_over_all_replicas() {
     let mut world = World::with(Scenario::from_toml("tools = 0").unwrap()).await;
     world.set("FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE", "60");
+    let bystander = Bystander::watch(world.pool.clone());
     world.enqueue(&ids(60)).await;
     let replicas = [world.start(), world.start(), world.start()];
     world.called(4).await;
     for replica in replicas {
         replica.stop().await;
     }
-    // One token to begin with, then one a second.
-    let times: Vec<_> = world.sim.calls().iter().map(|call| call.at_ms).collect();
-    let seconds = (times[times.len() - 1] - times[0]) as f64 / 1000.0;
+    // One token to begin with, then one a second; the first call may have come as late as the machine stalled.
+    let calls = world.sim.calls();
+    let (from, to) = (calls[0].at, calls[calls.len() - 1].at);
+    let seconds = (to - from).as_seconds_f64();
+    let stalled = bystander.stalled(from - TimeDelta::seconds(2), to);
     assert!(
-        times.len() as f64 <= 2.0 + seconds,
-        "{} calls in {seconds} s",
-        times.len()
+        calls.len() as f64 <= 2.0 + seconds + stalled,
+        "{} calls in {seconds} s, of which the machine stalled {stalled:.1} s",
+        calls.len()
     );
     world.check().await;
 }
@@ -234,10 +238,10 @@ async fn a_stalled_worker_that_lost_its_lease_writes_nothing() {
 async fn work_goes_on_after_every_connection_to_the_database_was_cut() {
     let mut world =
         World::with(Scenario::from_toml("tools = 1\nlatency = \"5ms..20ms\"").unwrap()).await;
-    world.set("FEATHER_SYNC__WORKER__LEASE", "3s");
+    // What is claimed when its connection is cut waits for the end of its lease.
     world
-        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "2s")
-        .set("FEATHER_SYNC__API__CONNECT_TIMEOUT", "1s");
+        .set("FEATHER_SYNC__WORKER__LEASE", "20s")
+        .set("FEATHER_SYNC__API__REQUEST_TIMEOUT", "15s");
     let ids = ids(600);
     world.enqueue(&ids).await;
     let replica = world.start();
@@ -253,11 +257,9 @@ async fn work_goes_on_after_every_connection_to_the_database_was_cut() {
             .await;
     }
     let synced = "SELECT count(*) = 600 FROM feather.sync_status WHERE last_outcome = 'synced'";
-    tokio::time::timeout(Duration::from_secs(50), world.until(synced))
-        .await
-        .unwrap();
+    world.until(synced).await;
     replica.stop().await;
-    world.check().await;
+    world.check_after_cuts().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
 mod accounts;
 mod admin;
 mod backlog;
+mod bystander;
 mod dashboard;
 mod descriptors;
 mod fleet;

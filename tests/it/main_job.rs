@@ -77,7 +77,8 @@ async fn a_success_tells_that_every_request_committed_before_it_began_is_served(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_is_visible_within_moments_at_idle() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.set("FEATHER_SYNC__WORKER__POLL_INTERVAL", "60s");
     let replica = world.start();
     world
         .until("SELECT count(*) = 1 FROM feather.sync_replicas")
@@ -88,6 +89,6 @@ async fn one_request_is_visible_within_moments_at_idle() {
         .until("SELECT count(*) = 1 FROM feather.connections")
         .await;
     // Generous: what is measured exactly is for the benchmarks. Polling alone would take longer.
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30));
     replica.stop().await;
 }

@@ -359,6 +359,12 @@ async fn until_empty_names_what_is_left_at_the_timeout_and_when_all_is_paused() 
             "SELECT feather.enqueue('{id}', run_at => now() + interval '1 hour')"
         ))
         .await;
+    // However long it takes to take it in.
+    let replica = world.start();
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_jobs WHERE state = 'pending'")
+        .await;
+    replica.stop().await;
     let error = world
         .try_drain(Duration::from_secs(1))
         .await

@@ -118,9 +118,10 @@ async fn a_claim_reads_what_it_takes_though_the_queue_was_empty_when_it_was_last
         .unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Each job is met in its lane, when it is leased and when it is deleted; at most by the dead that went before.
+    // Each job is met in its lane, when it is leased and when it is deleted; at most by the dead that went before, and
+    // once more where a claim comes again. A claim that reads the whole queue meets thousands for each job.
     assert!(
-        read < 20 * claimed,
+        read < 200 * claimed,
         "{read} entries of indexes were read for {claimed} jobs"
     );
 }

@@ -242,7 +242,7 @@ async fn a_gzip_bomb_is_refused_at_once_and_takes_no_memory() {
     }
     let began = std::time::Instant::now();
     world.sync(&ids).await;
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(world.story(ids[0]).await, ["synced"]);
     for id in &ids[1..] {
         assert_eq!(world.story(*id).await, ["dead/protocol"]);
