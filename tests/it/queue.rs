@@ -392,7 +392,7 @@ async fn a_backlog_of_thousands_drains_and_history_is_kept_only_as_long_as_confi
     world
         .execute(&format!(
             "UPDATE feather.sync_attempts
-             SET started_at = started_at - interval '61 minutes', finished_at = finished_at - interval '61 minutes'
+             SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day'
              WHERE connection_id <> '{}';
              INSERT INTO feather.sync_actions (action, filter, requested_by, finished_at, outcome)
              SELECT 'retry', '{{}}', 'x', now() - n * interval '50 minutes', 'done' FROM generate_series(1, 2) AS n",
