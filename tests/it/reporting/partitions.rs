@@ -77,6 +77,34 @@ async fn a_migration_leaves_partitions_ahead_of_every_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_counted_keeps_no_partition_from_being_made_and_no_history_from_being_deleted()
+ {
+    let mut world = world_without_partitions().await;
+    world.leave_broken();
+    world
+        .execute(
+            "INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome)
+             VALUES ('default', gen_random_uuid(), 'finalize', 1, 'x', now() - interval '1 year', now() - interval '1 year', 'synced');
+             CREATE FUNCTION feather.cut_off() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+             CREATE TRIGGER cut_off BEFORE INSERT ON feather.sync_counts FOR EACH STATEMENT EXECUTE FUNCTION feather.cut_off()",
+        )
+        .await;
+    let replica = world.start();
+    world
+        .until("NOT EXISTS (SELECT FROM feather.sync_attempts)")
+        .await;
+    world
+        .until("EXISTS (SELECT FROM feather.partition_bounds('sync_events'))")
+        .await;
+    let counted: i64 = world
+        .value("SELECT count(*) FROM feather.sync_counts")
+        .await;
+    assert_eq!(counted, 0);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_make_partitions_at_once_make_each_of_them_once() {
     let world = world_without_partitions().await;
     let dbs: Vec<_> = (0..6).map(|_| world.db()).collect();
@@ -359,32 +387,4 @@ async fn after_a_week_without_any_daemon_attempts_and_minutes_go_to_the_rest_and
                CROSS JOIN LATERAL feather.partition_bounds(t.name) AS p GROUP BY t.name")
         .await;
     assert_eq!(ahead, [(true,), (true,)]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_counted_keeps_no_partition_from_being_made_and_no_history_from_being_deleted()
- {
-    let mut world = world_without_partitions().await;
-    world.leave_broken();
-    world
-        .execute(
-            "INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome)
-             VALUES ('default', gen_random_uuid(), 'finalize', 1, 'x', now() - interval '1 year', now() - interval '1 year', 'synced');
-             CREATE FUNCTION feather.cut_off() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
-             CREATE TRIGGER cut_off BEFORE INSERT ON feather.sync_counts FOR EACH STATEMENT EXECUTE FUNCTION feather.cut_off()",
-        )
-        .await;
-    let replica = world.start();
-    world
-        .until("NOT EXISTS (SELECT FROM feather.sync_attempts)")
-        .await;
-    world
-        .until("EXISTS (SELECT FROM feather.partition_bounds('sync_events'))")
-        .await;
-    let counted: i64 = world
-        .value("SELECT count(*) FROM feather.sync_counts")
-        .await;
-    assert_eq!(counted, 0);
-    replica.stop().await;
 }
