@@ -81,6 +81,11 @@ async fn jobs_are_listed_by_what_the_address_asks_for() {
         ("/tools?name=%00", "the character NUL"),
         ("/tools?slug=a%00b", "the character NUL"),
         ("/tools?integration=%00", "the character NUL"),
+        (
+            "/tools?after=%7B%22text%22:%22%5Cu0000%22,%22connection%22:%2200000000-0000-0000-0000-000000000000%22,\
+             %22id%22:%2200000000-0000-0000-0000-000000000000%22%7D&slug=a",
+            "the database does not take",
+        ),
     ] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, 400, "{path}");
