@@ -97,7 +97,7 @@ async fn the_budget_of_an_account_holds_over_all_replicas() {
     let bystander = Bystander::watch(world.pool.clone());
     world.enqueue(&ids(60)).await;
     let replicas = [world.start(), world.start(), world.start()];
-    world.called(4).await;
+    world.called(8).await;
     for replica in replicas {
         replica.stop().await;
     }
