@@ -25,8 +25,8 @@ pub enum Point {
     Locked,
     /// Connections are written, their tools are not.
     ConnectionsWritten,
-    /// The jobs are written, the history is not.
-    JobsWritten,
+    /// What was stored before is written; what is new, the jobs and the history are not.
+    ChangesWritten,
     /// About to COMMIT a batch.
     BeforeCommit,
     /// The batch is committed, and nothing has been made of that.
@@ -57,7 +57,7 @@ impl Point {
         Self::Gathered,
         Self::Locked,
         Self::ConnectionsWritten,
-        Self::JobsWritten,
+        Self::ChangesWritten,
         Self::BeforeCommit,
         Self::Committed,
         Self::Releasing,
@@ -80,7 +80,7 @@ impl Point {
             Self::Gathered => "gathered",
             Self::Locked => "locked",
             Self::ConnectionsWritten => "connections-written",
-            Self::JobsWritten => "jobs-written",
+            Self::ChangesWritten => "changes-written",
             Self::BeforeCommit => "before-commit",
             Self::Committed => "committed",
             Self::Releasing => "releasing",

@@ -9,10 +9,14 @@ use crate::domain::job::Phase;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::settle::SettleRule;
 use crate::domain::settle::Settling;
+use crate::domain::settle::time_delta;
 use crate::domain::snapshot::ConnectionSnapshot;
 use crate::domain::snapshot::ContentHash;
+use chrono::DateTime;
+use chrono::Utc;
 use std::borrow::Cow;
 use std::time::Duration;
+use std::time::Instant;
 
 pub use failed::word_of;
 
@@ -180,9 +184,17 @@ pub struct Finished {
     pub verdict: Verdict,
     /// How long it took from claim to verdict.
     pub took: Duration,
+    /// When the verdict was reached.
+    pub ended: Instant,
 }
 
 impl Finished {
+    /// What the database's clock says at a moment after its end, as far as can be told without asking.
+    pub fn time_at(&self, now: Instant) -> DateTime<Utc> {
+        let since = self.took + now.saturating_duration_since(self.ended);
+        self.job.started_at + time_delta(since)
+    }
+
     /// What it comes to where another account than at the claim has come to hold the connection; `None` where nothing was to
     /// be stored anyway.
     pub fn if_held(&self) -> Option<Self> {
@@ -191,6 +203,7 @@ impl Finished {
             job: self.job.clone(),
             verdict: (*stored.if_held).clone(),
             took: self.took,
+            ended: self.ended,
         })
     }
 }

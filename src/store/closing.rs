@@ -1,16 +1,20 @@
-//! The last statement before COMMIT: tools that are new, what was tried and what is counted of it, jobs that are done, and
-//! what the change feed tells.
+//! The last statement before COMMIT: tools that are new, what was tried and what is counted of it, what becomes of the
+//! jobs, and what the change feed tells. For connections that are not stored yet it writes all there is to write, and is
+//! the whole transaction.
 //!
 //! One statement, because each is a round trip, and an idle daemon's job has few others.
 
 use crate::store::attempt::AttemptRecord;
 use crate::store::event::Event;
 use crate::store::event::Kind;
+use crate::store::job::JobUpdate;
 use crate::store::minute;
+use crate::store::snapshot::SnapshotWrite;
 use crate::store::tools::Answered;
 use crate::store::tools::ToolIds;
 use crate::store::tools::column;
 use crate::store::tools::connections;
+use crate::store::tools::warnings_json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -23,20 +27,55 @@ pub(super) struct Closing<'a> {
     pub(super) attempts: &'a [AttemptRecord<'a>],
     /// Jobs that are done, and locked.
     pub(super) done: &'a [Uuid],
+    /// Running jobs that go on or are dead, and locked.
+    pub(super) updates: &'a [JobUpdate],
     /// At most one per connection.
     pub(super) events: &'a [Event<'a>],
     /// Consumers of the feed listen.
     pub(super) notify: bool,
+    /// Connections that are not stored, and whose jobs are not locked; then all of the above is theirs.
+    pub(super) first: &'a [SnapshotWrite<'a>],
+    /// Theirs, in the same order.
+    pub(super) lease_tokens: &'a [Uuid],
 }
 
 impl Closing<'_> {
-    /// Writes it. After it nothing may be waited for that others hold: an event's number is drawn under a lock that the
+    /// Writes it, unless the lease of one of the `first` is lost: then nothing, and `false` is returned. After it nothing may be waited for that others hold: an event's number is drawn under a lock that the
     /// transaction keeps to its end, so that no larger number is seen before a smaller one.
-    pub(super) async fn write(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let (tools, events) = (self.new_tools, self.events);
-        if tools.is_empty() && self.attempts.is_empty() && self.done.is_empty() && events.is_empty()
+    ///
+    /// # Errors
+    /// A unique violation where one of the `first` has come to be stored meanwhile.
+    pub(super) async fn write(&self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let (tools, events, updates) = (self.new_tools, self.events, self.updates);
+        if tools.is_empty()
+            && self.attempts.is_empty()
+            && self.done.is_empty()
+            && updates.is_empty()
+            && events.is_empty()
         {
-            return Ok(());
+            return Ok(true);
+        }
+        macro_rules! first {
+            ($field:ident) => {
+                self.first
+                    .iter()
+                    .map(|f| &f.snapshot.$field)
+                    .collect::<Vec<_>>()
+            };
+            ($field:ident copied) => {
+                self.first
+                    .iter()
+                    .map(|f| f.snapshot.$field)
+                    .collect::<Vec<_>>()
+            };
+            ($first:ident => $value:expr) => {
+                self.first.iter().map(|$first| $value).collect::<Vec<_>>()
+            };
+        }
+        macro_rules! update {
+            ($update:ident => $value:expr) => {
+                updates.iter().map(|$update| $value).collect::<Vec<_>>()
+            };
         }
         macro_rules! attempt {
             ($($field:tt)+) => { self.attempts.iter().map(|r| r.$($field)+).collect::<Vec<_>>() };
@@ -54,9 +93,37 @@ impl Closing<'_> {
             };
         }
         let ids = |pick: fn(&ToolIds) -> &Vec<Uuid>| told!(event => event.tools.map(pick).filter(|ids| !ids.is_empty()).map(|ids| array(ids)));
-        sqlx::query!(
+        let held = sqlx::query_scalar!(
             r#"
-            WITH tools AS (
+            WITH leases AS MATERIALIZED (
+                SELECT connection_id FROM feather.sync_jobs
+                WHERE connection_id = ANY($64) AND lease_token = ANY($65)
+                ORDER BY connection_id
+                FOR UPDATE
+            ), hold AS MATERIALIZED (
+                -- Everything below asks it, so that all of it happens or nothing. Where all was locked before, it is true.
+                SELECT (SELECT count(*) FROM leases) = cardinality($64::uuid[]) AS held
+            ), connections AS (
+                INSERT INTO feather.integration_connections
+                    (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
+                     tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at, metadata,
+                     voice_account_cps, created_at, updated_at, _account, _extra, _warnings, _first_seen_at, _finalized_at,
+                     _synced_at, _changed_at, _hash)
+                SELECT id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
+                       tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at, last_used_at,
+                       metadata::jsonb, cps::numeric, created_at, updated_at, account, extra::jsonb, warnings::jsonb,
+                       now(), CASE WHEN finalized THEN now() END, now(), now(), hash
+                FROM unnest($64::uuid[], $66::uuid[], $67::text[], $68::text[], $69::text[], $70::text[], $71::text[],
+                            $72::text[], $73::text[], $74::timestamptz[], $75::text[], $76::timestamptz[],
+                            $77::timestamptz[], $78::timestamptz[], $79::text[], $80::text[], $81::timestamptz[],
+                            $82::timestamptz[], $83::text[], $84::text[], $85::text[], $86::bytea[], $87::bool[])
+                     AS v (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id,
+                           status, tools_status, tools_synced_at, status_reason, connected_at, last_refreshed_at,
+                           last_used_at, metadata, cps, created_at, updated_at, account, extra, warnings, hash, finalized)
+                WHERE (SELECT held FROM hold)
+                ORDER BY id
+                RETURNING 1
+            ), tools AS (
                 INSERT INTO feather.integration_connection_tools
                     (connection_id, id, organization_id, integration_key, nickname_slug, tool_path, slug, display_name,
                      description, input_schema, response_schema, response_field_map, input_defaults, is_enabled,
@@ -75,6 +142,7 @@ impl Closing<'_> {
                            display_name, description, input_schema, response_schema, field_map, defaults, is_enabled,
                            last_seen_at, created_at, updated_at, stale_field_paths, default_count, pinned_count,
                            stale_input_fields, merged_input_preview, extra, warnings, hash)
+                WHERE (SELECT held FROM hold)
                 RETURNING 1
             ), tried AS MATERIALIZED (
                 SELECT * FROM unnest($26::text[], $27::uuid[], $28::text[], $29::int[], $30::text[], $31::timestamptz[],
@@ -84,6 +152,7 @@ impl Closing<'_> {
                     AS v (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, http_status,
                           error_class, error, retry_at, tools_status, tools_added, tools_changed, tools_removed,
                           upstream_request_id, finalize_started_at)
+                WHERE (SELECT held FROM hold)
             ), attempts AS (
                 INSERT INTO feather.sync_attempts
                     (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, http_status,
@@ -128,6 +197,7 @@ impl Closing<'_> {
                 FROM unnest($45::text[], $46::text[], $47::bigint[], $48::bigint[], $49::bigint[], $50::bigint[],
                             $51::text[], $52::text[])
                     AS m (account, worker, synced, failed, deferred, calls, failed_by_class, time_to_sync)
+                WHERE (SELECT held FROM hold)
                 ORDER BY account, worker
                 ON CONFLICT (account, minute, worker) DO UPDATE
                 SET synced = t.synced + excluded.synced, failed = t.failed + excluded.failed,
@@ -142,7 +212,28 @@ impl Closing<'_> {
                                                         WITH ORDINALITY AS u (a, b, n) ORDER BY u.n) END
                 RETURNING 1
             ), finished AS (
-                DELETE FROM feather.sync_jobs WHERE connection_id = ANY($44)
+                DELETE FROM feather.sync_jobs WHERE connection_id = ANY($44) AND (SELECT held FROM hold)
+            ), updated AS (
+                UPDATE feather.sync_jobs j
+                SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
+                    worker = NULL, lease_token = NULL, lease_until = NULL,
+                    phase = v.phase, run_at = v.run_at,
+                    priority = CASE WHEN v.behind AND j.priority < 32767 THEN j.priority + 1
+                                    WHEN v.phase = 'settle' THEN LEAST(j.priority, j.asked_priority)
+                                    ELSE j.priority END,
+                    -- Its polls stand where it stood: a lasting backlog there would else keep them waiting until it is
+                    -- too late.
+                    asked_priority = CASE WHEN v.behind THEN COALESCE(j.asked_priority, j.priority)
+                                          WHEN v.phase = 'settle' THEN NULL
+                                          ELSE j.asked_priority END,
+                    not_before = v.not_before, attempt = v.attempt, malformed = v.malformed,
+                    settle_deadline = v.settle_deadline, settle_polls = v.settle_polls, seen_fingerprint = v.seen,
+                    seen_at = v.seen_at
+                FROM unnest($88::uuid[], $89::text[], $90::text[], $91::timestamptz[], $92::timestamptz[], $93::int[],
+                            $94::int[], $95::timestamptz[], $96::int[], $97::bytea[], $98::timestamptz[], $99::bool[])
+                     AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline,
+                           settle_polls, seen, seen_at, behind)
+                WHERE j.connection_id = v.connection_id AND j.connection_id = ANY($88) AND (SELECT held FROM hold)
             ), told AS MATERIALIZED (
                 SELECT v.account, v.connection_id,
                        CASE WHEN v.may_be_synced AND r.anew THEN $62::text ELSE v.kind END AS kind,
@@ -152,21 +243,25 @@ impl Closing<'_> {
                             $60::text[], $61::text[])
                     AS v (account, connection_id, kind, may_be_synced, error_class, columns, added, changed, removed)
                 LEFT JOIN results r ON r.connection_id = v.connection_id
-                WHERE v.kind IS NOT NULL OR v.may_be_synced AND r.anew
+                WHERE (v.kind IS NOT NULL OR v.may_be_synced AND r.anew) AND (SELECT held FROM hold)
             ), turn AS MATERIALIZED (
                 -- Only where there is something to tell, and once all is written that takes time or that others may hold.
                 SELECT pg_advisory_xact_lock(7305801, 5)
                 WHERE (SELECT count(*) FROM told) > 0
-                  AND (SELECT count(*) FROM tools) + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM counts) >= 0
+                  AND (SELECT count(*) FROM connections) + (SELECT count(*) FROM tools)
+                      + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM counts) >= 0
             ), called AS MATERIALIZED (
                 SELECT pg_notify('feather_sync_events', '') FROM turn WHERE $63
+            ), events AS (
+                INSERT INTO feather.sync_events
+                    (at, account, connection_id, kind, error_class, changed_columns, tools_added, tools_changed,
+                     tools_removed)
+                SELECT clock_timestamp(), told.*
+                FROM turn
+                LEFT JOIN called ON true
+                CROSS JOIN told
             )
-            INSERT INTO feather.sync_events
-                (at, account, connection_id, kind, error_class, changed_columns, tools_added, tools_changed, tools_removed)
-            SELECT clock_timestamp(), told.*
-            FROM turn
-            LEFT JOIN called ON true
-            CROSS JOIN told
+            SELECT held AS "held!" FROM hold
             "#,
             &connections(tools),
             &column!(tools.id copied),
@@ -230,11 +325,47 @@ impl Closing<'_> {
             &ids(|tools| &tools.changed) as _,
             &ids(|tools| &tools.removed) as _,
             Kind::Synced.as_str(),
-            self.notify
+            self.notify,
+            &first!(id copied),
+            self.lease_tokens,
+            &first!(organization_id copied),
+            &first!(integration_key) as _,
+            &first!(nickname_slug) as _,
+            &first!(nickname) as _,
+            &first!(vendor) as _,
+            &first!(vendor_connection_id) as _,
+            &first!(status) as _,
+            &first!(tools_status) as _,
+            &first!(tools_synced_at copied) as _,
+            &first!(status_reason) as _,
+            &first!(connected_at copied) as _,
+            &first!(last_refreshed_at copied) as _,
+            &first!(last_used_at copied) as _,
+            &first!(metadata) as _,
+            &first!(f => f.snapshot.voice_account_cps.json()) as _,
+            &first!(created_at copied),
+            &first!(updated_at copied),
+            &first!(f => f.account) as _,
+            &first!(extra) as _,
+            &first!(f => warnings_json(&f.snapshot.warnings)) as _,
+            &first!(f => f.snapshot.hash.as_slice()) as _,
+            &first!(f => f.finalized),
+            &update!(u => u.connection_id),
+            &update!(u => u.dead) as _,
+            &update!(u => u.phase) as _,
+            &update!(u => u.run_at),
+            &update!(u => u.not_before) as _,
+            &update!(u => u.attempt),
+            &update!(u => u.malformed),
+            &update!(u => u.settle_deadline) as _,
+            &update!(u => u.settle_polls),
+            &update!(u => u.seen.as_ref().map(|(print, _)| print.as_slice())) as _,
+            &update!(u => u.seen.as_ref().map(|(_, at)| *at)) as _,
+            &update!(u => u.behind)
         )
-        .execute(conn)
+        .fetch_one(conn)
         .await?;
-        Ok(())
+        Ok(held)
     }
 }
 

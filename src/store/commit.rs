@@ -1,11 +1,12 @@
 //! The write-back: what a batch of attempts came to, in one transaction, fenced by lease tokens.
 
+mod first;
+
 use crate::domain::AccountName;
 use crate::domain::ErrorClass;
 use crate::domain::Finished;
 use crate::domain::Next;
 use crate::domain::Outcome;
-use crate::domain::Phase;
 use crate::domain::settle::time_delta;
 use crate::failpoint::Point;
 use crate::failpoint::reach;
@@ -32,6 +33,7 @@ use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// What became of one attempt's write-back.
@@ -55,7 +57,7 @@ pub enum Committed {
 
 impl Db {
     /// Writes connections, tools, history, job states and account pauses of a batch, all or nothing. An attempt
-    /// whose lease token no longer holds is left out altogether. The results are in the batch's order.
+    /// whose lease token no longer holds is left out altogether. The results are in the batch's order. `at` is now.
     ///
     /// # Errors
     /// When the transaction failed. With [`StoreError::Data`] one of the batch holds a value that Postgres refuses.
@@ -66,14 +68,25 @@ impl Db {
         batch: &[Finished],
         worker: &str,
         settle_deadline: Duration,
+        at: Instant,
     ) -> Result<Vec<Committed>, StoreError> {
+        let terms = Terms {
+            worker,
+            settle_deadline,
+            recording: self.recording(),
+        };
         let mut session = self.session().await?;
         let result = within(async {
-            let mut tx = session.begin().await?;
-            let committed =
-                write_batch(&mut tx, batch, worker, settle_deadline, self.recording()).await?;
-            reach(Point::BeforeCommit);
-            tx.commit().await?;
+            let committed = match first::write(&mut session, batch, terms, at).await? {
+                Some(committed) => committed,
+                None => {
+                    let mut tx = session.begin().await?;
+                    let committed = write_batch(&mut tx, batch, terms).await?;
+                    reach(Point::BeforeCommit);
+                    tx.commit().await?;
+                    committed
+                }
+            };
             reach(Point::Committed);
             Ok(committed)
         })
@@ -82,12 +95,18 @@ impl Db {
     }
 }
 
+/// What a write-back goes by.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    worker: &'a str,
+    settle_deadline: Duration,
+    recording: Recording,
+}
+
 async fn write_batch(
     conn: &mut PgConnection,
     batch: &[Finished],
-    worker: &str,
-    settle_deadline: Duration,
-    recording: Recording,
+    terms: Terms<'_>,
 ) -> Result<Vec<Committed>, StoreError> {
     let ids: Vec<_> = batch.iter().map(|f| f.job.connection_id).collect();
     let tokens: Vec<_> = batch.iter().map(|f| f.job.lease_token).collect();
@@ -102,7 +121,7 @@ async fn write_batch(
     let before = if applied.len() == batch.len() {
         HashMap::new()
     } else {
-        committed_before(conn, batch, &held, worker).await?
+        committed_before(conn, batch, &held, terms.worker).await?
     };
     if applied.is_empty() {
         return Ok(batch
@@ -114,65 +133,106 @@ async fn write_batch(
 
     let said = applied.iter().map(|finished| Said::from(*finished));
     let paused_until = account::apply_words(conn, said, now).await?;
-    let changes = write_snapshots(conn, &applied, recording.history).await?;
+    let changes = write_snapshots(conn, &applied, terms.recording.history).await?;
     let instead: HashMap<Uuid, Finished> = applied
         .iter()
         .filter(|f| changes.written.held.contains(&f.job.connection_id))
         .filter_map(|f| Some((f.job.connection_id, f.if_held()?)))
         .collect();
-    let applied: Vec<&Finished> = applied
-        .into_iter()
-        .map(|f| instead.get(&f.job.connection_id).unwrap_or(f))
-        .collect();
-    let updates: Vec<JobUpdate> = applied
-        .iter()
-        .filter_map(|f| job_update(f, now, settle_deadline))
-        .collect();
-    let mut due: HashMap<Uuid, DateTime<Utc>> = updates
-        .iter()
-        .filter(|update| update.dead.is_none())
-        .map(|update| (update.connection_id, update.run_at))
-        .collect();
-    // The pause holds a deferred job back, not its own schedule: whoever ends the pause sets it free.
-    for f in applied.iter().filter(|f| f.verdict.next == Next::Defer) {
-        if let Some(until) = paused_until.get(&f.job.account) {
-            due.insert(f.job.connection_id, *until);
-        }
-    }
-    if !updates.is_empty() {
-        job::update(conn, &updates).await?;
-    }
-    reach(Point::JobsWritten);
-    let done = applied.iter().filter(|f| f.verdict.next == Next::Done);
-    let events = applied.iter().filter_map(|f| changes.of_attempt(f));
-    Closing {
-        new_tools: &changes.tools.new,
-        attempts: &attempts(&applied, now, worker, &changes, &due),
-        done: &done.map(|f| f.job.connection_id).collect::<Vec<_>>(),
-        events: &events.collect::<Vec<_>>(),
-        notify: recording.notify,
-    }
-    .write(conn)
-    .await?;
+    reach(Point::ChangesWritten);
+    let back = WriteBack {
+        applied: applied
+            .into_iter()
+            .map(|f| instead.get(&f.job.connection_id).unwrap_or(f))
+            .collect(),
+        changes,
+        now,
+        paused_until,
+        first: &[],
+        lease_tokens: &[],
+    };
+    let due = back.close(conn, terms).await?.unwrap_or_default();
 
     Ok(batch
         .iter()
         .map(|f| {
-            let id = f.job.connection_id;
             if !held.contains(&f.job.lease_token) {
                 let known = before.get(&f.job.lease_token).copied();
                 return known.unwrap_or(Committed::LeaseLost);
             }
-            Committed::Applied {
-                tools: changes.tools_of(id),
-                due_in: due
-                    .get(&id)
-                    .map(|at| (*at - now).to_std().unwrap_or_default()),
-                time_to_sync: time_to_sync(instead.get(&id).unwrap_or(f), now),
-                held: instead.contains_key(&id),
-            }
+            let instead = instead.get(&f.job.connection_id);
+            back.committed(instead.unwrap_or(f), &due, instead.is_some())
         })
         .collect())
+}
+
+/// When jobs are due again, by connection.
+type Due = HashMap<Uuid, DateTime<Utc>>;
+
+/// A batch before its last statement.
+struct WriteBack<'a> {
+    applied: Vec<&'a Finished>,
+    changes: Changes<'a>,
+    /// On the database's clock.
+    now: DateTime<Utc>,
+    /// Of accounts that were refused.
+    paused_until: HashMap<AccountName, DateTime<Utc>>,
+    /// As [`Closing::first`] and [`Closing::lease_tokens`].
+    first: &'a [SnapshotWrite<'a>],
+    lease_tokens: &'a [Uuid],
+}
+
+impl WriteBack<'_> {
+    /// Writes what is left. `None`: nothing, because a lease is lost.
+    async fn close(
+        &self,
+        conn: &mut PgConnection,
+        terms: Terms<'_>,
+    ) -> Result<Option<Due>, sqlx::Error> {
+        let applied = &self.applied;
+        let updates: Vec<JobUpdate> = applied
+            .iter()
+            .filter_map(|f| JobUpdate::after(f, self.now, terms.settle_deadline))
+            .collect();
+        let mut due: Due = updates
+            .iter()
+            .filter(|update| update.dead.is_none())
+            .map(|update| (update.connection_id, update.run_at))
+            .collect();
+        // The pause holds a deferred job back, not its own schedule: whoever ends the pause sets it free.
+        for f in applied.iter().filter(|f| f.verdict.next == Next::Defer) {
+            if let Some(until) = self.paused_until.get(&f.job.account) {
+                due.insert(f.job.connection_id, *until);
+            }
+        }
+        let done = applied.iter().filter(|f| f.verdict.next == Next::Done);
+        let events = applied.iter().filter_map(|f| self.changes.of_attempt(f));
+        let held = Closing {
+            new_tools: &self.changes.tools.new,
+            attempts: &attempts(applied, self.now, terms.worker, &self.changes, &due),
+            done: &done.map(|f| f.job.connection_id).collect::<Vec<_>>(),
+            updates: &updates,
+            events: &events.collect::<Vec<_>>(),
+            notify: terms.recording.notify,
+            first: self.first,
+            lease_tokens: self.lease_tokens,
+        }
+        .write(conn)
+        .await?;
+        Ok(held.then_some(due))
+    }
+
+    fn committed(&self, finished: &Finished, due: &Due, held: bool) -> Committed {
+        let id = finished.job.connection_id;
+        Committed::Applied {
+            tools: self.changes.tools_of(id),
+            due_in: due
+                .get(&id)
+                .map(|at| (*at - self.now).to_std().unwrap_or_default()),
+            time_to_sync: time_to_sync(finished, self.now),
+            held,
+        }
+    }
 }
 
 /// From the oldest request's wish to `now`, of one that is synced and was asked for.
@@ -227,20 +287,7 @@ async fn write_snapshots<'a>(
         let removed = snapshot::mark_removed(conn, &ids, &accounts, history).await?;
         changes.removed.extend(removed);
     }
-    let mut writes: Vec<_> = applied
-        .iter()
-        .filter_map(|f| {
-            let stored = f.verdict.stored.as_ref()?;
-            Some(SnapshotWrite {
-                snapshot: &stored.snapshot,
-                account: f.job.account.as_str(),
-                takes_over: f.job.takes_over.as_ref().map(AccountName::as_str),
-                finalized: stored.finalized,
-                complete: stored.complete,
-                as_of: None,
-            })
-        })
-        .collect();
+    let mut writes: Vec<_> = applied.iter().filter_map(|f| snapshot_write(f)).collect();
     if writes.is_empty() {
         return Ok(changes);
     }
@@ -260,121 +307,54 @@ async fn write_snapshots<'a>(
     Ok(changes)
 }
 
+/// What an attempt has to store, if anything.
+fn snapshot_write(Finished { job, verdict, .. }: &Finished) -> Option<SnapshotWrite<'_>> {
+    let stored = verdict.stored.as_ref()?;
+    Some(SnapshotWrite {
+        snapshot: &stored.snapshot,
+        account: job.account.as_str(),
+        takes_over: job.takes_over.as_ref().map(AccountName::as_str),
+        finalized: stored.finalized,
+        complete: stored.complete,
+        as_of: None,
+    })
+}
+
 /// What the history says of a batch.
 fn attempts<'a>(
     applied: &[&'a Finished],
     now: DateTime<Utc>,
     worker: &'a str,
     changes: &Changes<'_>,
-    due: &HashMap<Uuid, DateTime<Utc>>,
+    due: &Due,
 ) -> Vec<AttemptRecord<'a>> {
     applied
         .iter()
-        .map(|finished @ Finished { job, verdict, took }| AttemptRecord {
-            account: job.account.as_str(),
-            connection_id: job.connection_id,
-            kind: job.phase.call().as_str(),
-            attempt: super::signed(job.attempt),
-            worker,
-            started_at: job.started_at,
-            finished_at: job.started_at + time_delta(*took),
-            outcome: verdict.outcome.as_str(),
-            http_status: verdict.http_status.map(i32::from),
-            error_class: verdict.class.map(|class| class.as_str()),
-            error: verdict.error_on_record(),
-            retry_at: due.get(&job.connection_id).copied(),
-            tools_status: verdict
-                .stored
-                .as_ref()
-                .map(|s| s.snapshot.tools_status.as_str()),
-            tools: changes.tools_of(job.connection_id),
-            upstream_request_id: verdict.upstream_request_id.as_deref(),
-            finalize_started_at: Some(job.finalize_started_at),
-            time_to_sync: time_to_sync(finished, now),
-        })
+        .map(
+            |finished @ Finished {
+                 job, verdict, took, ..
+             }| AttemptRecord {
+                account: job.account.as_str(),
+                connection_id: job.connection_id,
+                kind: job.phase.call().as_str(),
+                attempt: super::signed(job.attempt),
+                worker,
+                started_at: job.started_at,
+                finished_at: job.started_at + time_delta(*took),
+                outcome: verdict.outcome.as_str(),
+                http_status: verdict.http_status.map(i32::from),
+                error_class: verdict.class.map(|class| class.as_str()),
+                error: verdict.error_on_record(),
+                retry_at: due.get(&job.connection_id).copied(),
+                tools_status: verdict
+                    .stored
+                    .as_ref()
+                    .map(|s| s.snapshot.tools_status.as_str()),
+                tools: changes.tools_of(job.connection_id),
+                upstream_request_id: verdict.upstream_request_id.as_deref(),
+                finalize_started_at: Some(job.finalize_started_at),
+                time_to_sync: time_to_sync(finished, now),
+            },
+        )
         .collect()
-}
-
-/// The job's next state; `None` when it is done.
-fn job_update(
-    Finished { job, verdict, .. }: &Finished,
-    now: DateTime<Utc>,
-    settle_deadline: Duration,
-) -> Option<JobUpdate> {
-    let same = JobUpdate {
-        connection_id: job.connection_id,
-        dead: None,
-        phase: job.phase.as_str(),
-        behind: false,
-        run_at: now,
-        not_before: None,
-        attempt: super::signed(job.attempt),
-        malformed: super::signed(verdict.malformed),
-        settle_deadline: job.settle_deadline,
-        settle_polls: super::signed(job.settle_polls),
-        seen: job
-            .seen
-            .as_ref()
-            .map(|seen| (seen.fingerprint.clone(), seen.at)),
-    };
-    match &verdict.next {
-        Next::Done => None,
-        Next::Poll { delay, fingerprint } => {
-            let since = job
-                .seen
-                .as_ref()
-                .filter(|seen| seen.fingerprint == fingerprint)
-                .map_or(now, |seen| seen.at);
-            let (deadline, polls) = match job.phase {
-                Phase::Finalize | Phase::Refresh => (now + time_delta(settle_deadline), 0),
-                // It may have stood behind fresh work for long: its time begins with the first look.
-                Phase::Settle if job.is_first_look() => (now + time_delta(settle_deadline), 1),
-                Phase::Settle => (
-                    job.settle_deadline.unwrap_or(now),
-                    job.settle_polls.saturating_add(1),
-                ),
-            };
-            Some(JobUpdate {
-                phase: Phase::Settle.as_str(),
-                run_at: now + time_delta(*delay),
-                attempt: 0,
-                settle_deadline: Some(deadline),
-                settle_polls: super::signed(polls),
-                seen: Some((fingerprint.to_vec(), since)),
-                ..same
-            })
-        }
-        Next::Retry {
-            phase: phase @ (Phase::Finalize | Phase::Refresh),
-            delay,
-            server_delay,
-        } => Some(JobUpdate {
-            phase: phase.as_str(),
-            // Once: a pile of retries stands behind the fresh requests, not behind everything.
-            behind: job.attempt == 1,
-            run_at: now + time_delta(*delay),
-            not_before: server_delay.map(|delay| now + time_delta(delay)),
-            settle_deadline: None,
-            settle_polls: 0,
-            seen: None,
-            ..same
-        }),
-        Next::Retry {
-            phase: Phase::Settle,
-            delay,
-            server_delay,
-        } => Some(JobUpdate {
-            run_at: now + time_delta(*delay),
-            not_before: server_delay.map(|delay| now + time_delta(delay)),
-            ..same
-        }),
-        Next::Defer => Some(JobUpdate {
-            attempt: super::signed(job.attempt.saturating_sub(1)),
-            ..same
-        }),
-        Next::Bury => Some(JobUpdate {
-            dead: verdict.class.map(|class| class.as_str()),
-            ..same
-        }),
-    }
 }

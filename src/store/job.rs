@@ -1,8 +1,13 @@
 //! What becomes of jobs that were running and are not done.
 
+use crate::domain::Finished;
+use crate::domain::Next;
+use crate::domain::Phase;
+use crate::domain::settle::time_delta;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// State of a job after its attempt.
@@ -21,6 +26,92 @@ pub(super) struct JobUpdate {
     pub(super) settle_deadline: Option<DateTime<Utc>>,
     pub(super) settle_polls: i32,
     pub(super) seen: Option<(Vec<u8>, DateTime<Utc>)>,
+}
+
+impl JobUpdate {
+    /// The job's next state at `now`; `None` when it is done.
+    pub(super) fn after(
+        Finished { job, verdict, .. }: &Finished,
+        now: DateTime<Utc>,
+        settle_deadline: Duration,
+    ) -> Option<Self> {
+        let same = Self {
+            connection_id: job.connection_id,
+            dead: None,
+            phase: job.phase.as_str(),
+            behind: false,
+            run_at: now,
+            not_before: None,
+            attempt: super::signed(job.attempt),
+            malformed: super::signed(verdict.malformed),
+            settle_deadline: job.settle_deadline,
+            settle_polls: super::signed(job.settle_polls),
+            seen: job
+                .seen
+                .as_ref()
+                .map(|seen| (seen.fingerprint.clone(), seen.at)),
+        };
+        match &verdict.next {
+            Next::Done => None,
+            Next::Poll { delay, fingerprint } => {
+                let since = job
+                    .seen
+                    .as_ref()
+                    .filter(|seen| seen.fingerprint == fingerprint)
+                    .map_or(now, |seen| seen.at);
+                let (deadline, polls) = match job.phase {
+                    Phase::Finalize | Phase::Refresh => (now + time_delta(settle_deadline), 0),
+                    // It may have stood behind fresh work for long: its time begins with the first look.
+                    Phase::Settle if job.is_first_look() => (now + time_delta(settle_deadline), 1),
+                    Phase::Settle => (
+                        job.settle_deadline.unwrap_or(now),
+                        job.settle_polls.saturating_add(1),
+                    ),
+                };
+                Some(Self {
+                    phase: Phase::Settle.as_str(),
+                    run_at: now + time_delta(*delay),
+                    attempt: 0,
+                    settle_deadline: Some(deadline),
+                    settle_polls: super::signed(polls),
+                    seen: Some((fingerprint.to_vec(), since)),
+                    ..same
+                })
+            }
+            Next::Retry {
+                phase: phase @ (Phase::Finalize | Phase::Refresh),
+                delay,
+                server_delay,
+            } => Some(Self {
+                phase: phase.as_str(),
+                // Once: a pile of retries stands behind the fresh requests, not behind everything.
+                behind: job.attempt == 1,
+                run_at: now + time_delta(*delay),
+                not_before: server_delay.map(|delay| now + time_delta(delay)),
+                settle_deadline: None,
+                settle_polls: 0,
+                seen: None,
+                ..same
+            }),
+            Next::Retry {
+                phase: Phase::Settle,
+                delay,
+                server_delay,
+            } => Some(Self {
+                run_at: now + time_delta(*delay),
+                not_before: server_delay.map(|delay| now + time_delta(delay)),
+                ..same
+            }),
+            Next::Defer => Some(Self {
+                attempt: super::signed(job.attempt.saturating_sub(1)),
+                ..same
+            }),
+            Next::Bury => Some(Self {
+                dead: verdict.class.map(|class| class.as_str()),
+                ..same
+            }),
+        }
+    }
 }
 
 /// A job that is locked under a lease token that still holds.
@@ -64,66 +155,4 @@ pub(super) async fn lock(
         })
         .collect();
     Ok((now, held))
-}
-
-/// Ends the running attempts of jobs that go on or are dead. They must be locked.
-pub(super) async fn update(
-    conn: &mut PgConnection,
-    updates: &[JobUpdate],
-) -> Result<(), sqlx::Error> {
-    let column =
-        |f: fn(&JobUpdate) -> Option<DateTime<Utc>>| updates.iter().map(f).collect::<Vec<_>>();
-    let ids: Vec<_> = updates.iter().map(|u| u.connection_id).collect();
-    let dead: Vec<_> = updates.iter().map(|u| u.dead).collect();
-    let phases: Vec<_> = updates.iter().map(|u| u.phase).collect();
-    let behind: Vec<_> = updates.iter().map(|u| u.behind).collect();
-    let run_at: Vec<_> = updates.iter().map(|u| u.run_at).collect();
-    let not_before = column(|u| u.not_before);
-    let attempts: Vec<_> = updates.iter().map(|u| u.attempt).collect();
-    let malformed: Vec<_> = updates.iter().map(|u| u.malformed).collect();
-    let settle_deadline = column(|u| u.settle_deadline);
-    let settle_polls: Vec<_> = updates.iter().map(|u| u.settle_polls).collect();
-    let seen: Vec<_> = updates
-        .iter()
-        .map(|u| u.seen.as_ref().map(|(print, _)| print.as_slice()))
-        .collect();
-    let seen_at = column(|u| u.seen.as_ref().map(|(_, at)| *at));
-    sqlx::query!(
-        r#"
-        UPDATE feather.sync_jobs j
-        SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
-            worker = NULL, lease_token = NULL, lease_until = NULL,
-            phase = v.phase, run_at = v.run_at,
-            priority = CASE WHEN v.behind AND j.priority < 32767 THEN j.priority + 1
-                            WHEN v.phase = 'settle' THEN LEAST(j.priority, j.asked_priority)
-                            ELSE j.priority END,
-            -- Its polls stand where it stood: a lasting backlog there would else keep them waiting until it is too late.
-            asked_priority = CASE WHEN v.behind THEN COALESCE(j.asked_priority, j.priority)
-                                  WHEN v.phase = 'settle' THEN NULL
-                                  ELSE j.asked_priority END,
-            not_before = v.not_before, attempt = v.attempt,
-            malformed = v.malformed, settle_deadline = v.settle_deadline, settle_polls = v.settle_polls,
-            seen_fingerprint = v.seen, seen_at = v.seen_at
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[],
-                    $8::timestamptz[], $9::int[], $10::bytea[], $11::timestamptz[], $12::bool[])
-             AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline, settle_polls,
-                   seen, seen_at, behind)
-        WHERE j.connection_id = v.connection_id AND j.connection_id = ANY($1)
-        "#,
-        &ids,
-        &dead as _,
-        &phases as _,
-        &run_at,
-        &not_before as _,
-        &attempts,
-        &malformed,
-        &settle_deadline as _,
-        &settle_polls,
-        &seen as _,
-        &seen_at as _,
-        &behind
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }

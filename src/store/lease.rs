@@ -171,7 +171,6 @@ impl Db {
                     time_to_sync: None,
                 })
                 .collect();
-            job::update(&mut tx, &updates).await?;
             let class = ErrorClass::LeaseLost.as_str();
             let events: Vec<_> = rows
                 .iter()
@@ -180,6 +179,7 @@ impl Db {
                 .collect();
             let closing = Closing {
                 attempts: &records,
+                updates: &updates,
                 events: &events,
                 notify: self.recording().notify,
                 ..Closing::default()

@@ -134,7 +134,12 @@ impl Worker {
         loop {
             let result = self
                 .db
-                .commit(part, &self.settings.name, self.settings.settle.deadline)
+                .commit(
+                    part,
+                    &self.settings.name,
+                    self.settings.settle.deadline,
+                    self.clock.now(),
+                )
                 .await;
             let error = match result {
                 Ok(committed) => {
@@ -234,7 +239,13 @@ impl Worker {
         self.accounts.iter().find(|account| account.name == *name)
     }
 
-    fn log(&self, Finished { job, verdict, took }: &Finished, due_in: Option<Duration>) {
+    fn log(
+        &self,
+        Finished {
+            job, verdict, took, ..
+        }: &Finished,
+        due_in: Option<Duration>,
+    ) {
         let kind = job.phase.call();
         self.metrics
             .attempt(job.account.as_str(), kind, verdict.outcome, verdict.class)

@@ -53,8 +53,13 @@ impl Worker {
                     () = lifecycle.abort.cancelled() => verdict::interrupted(&job),
                 };
                 in_flight.dec();
-                let took = self.clock.now().saturating_duration_since(claimed_at);
-                let finished = Box::new(Finished { job, verdict, took });
+                let ended = self.clock.now();
+                let finished = Box::new(Finished {
+                    job,
+                    verdict,
+                    took: ended.saturating_duration_since(claimed_at),
+                    ended,
+                });
                 let refused = finished.verdict.refuses_account();
                 if refused {
                     account.note_refusal(self.clock.now());

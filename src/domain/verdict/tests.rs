@@ -329,6 +329,7 @@ fn an_answer_comes_with_what_it_is_where_another_account_has_come_to_hold_the_co
             job: claimed,
             verdict,
             took,
+            ended: Instant::now(),
         };
         let held = finished.if_held().unwrap();
         assert_eq!(held.job.attempt, attempt);

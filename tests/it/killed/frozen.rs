@@ -90,7 +90,7 @@ async fn fenced(point: Point) {
         | Point::Gathered
         | Point::Locked
         | Point::ConnectionsWritten
-        | Point::JobsWritten
+        | Point::ChangesWritten
         | Point::BeforeCommit => {
             assert!(taken_over > 0);
             frozen

@@ -11,7 +11,7 @@ async fn a_refresh_survives_the_death_of_its_process_wherever_that_is() {
     for point in [
         Point::Claimed,
         Point::Answered,
-        Point::JobsWritten,
+        Point::ChangesWritten,
         Point::Committed,
     ] {
         let (mut world, ids) = synced_a_day_ago(2).await;

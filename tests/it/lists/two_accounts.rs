@@ -17,6 +17,7 @@ use feather_sync::store::ClaimRequest;
 use feather_sync::store::Committed;
 use sqlx::PgTransaction;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Until it is dropped, whoever has inserted connections waits with them.
 async fn hold_inserts(world: &World) -> PgTransaction<'static> {
@@ -243,14 +244,21 @@ async fn a_refusal_whose_commit_was_not_heard_of_is_told_by_the_next_try() {
         &feather_sync::domain::Dice::Random,
     );
     let took = Duration::from_millis(10);
-    let batch = [Finished { job, verdict, took }];
+    let batch = [Finished {
+        job,
+        verdict,
+        took,
+        ended: Instant::now(),
+    }];
     world
         .execute(
             "UPDATE feather.integration_connections SET _removed_at = NULL, _synced_at = now()",
         )
         .await;
     for _ in 0..2 {
-        let committed = db.commit(&batch, "a test", Duration::from_secs(60)).await;
+        let committed = db
+            .commit(&batch, "a test", Duration::from_secs(60), Instant::now())
+            .await;
         assert!(
             matches!(
                 committed.as_deref(),
