@@ -134,6 +134,8 @@ pub struct Worker {
     stirring: Notify,
     /// A lease has run out.
     expired: Notify,
+    /// Somebody has asked for an action on all jobs of a filter.
+    asked: Notify,
     /// Connections that the last look into the inbox passed over, because they were worked on.
     passed_over: Mutex<HashSet<Uuid>>,
     /// Batches written so far.
@@ -200,6 +202,7 @@ impl Worker {
             stirred: AtomicBool::new(true),
             stirring: Notify::new(),
             expired: Notify::new(),
+            asked: Notify::new(),
             passed_over: Mutex::default(),
             commits: AtomicU64::new(0),
             counted: Mutex::default(),
@@ -357,12 +360,6 @@ impl Worker {
                 () = self.sooner.notified() => {}
             }
         }
-    }
-
-    /// Says that there may be something in the inbox.
-    fn stir(&self) {
-        self.stirred.store(true, Ordering::Relaxed);
-        self.stirring.notify_one();
     }
 
     /// Notes that a job is due after so long.

@@ -9,6 +9,7 @@ use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
 use crate::store::jobs::JobFilter;
+use crate::store::listen::ACTION;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -134,15 +135,18 @@ impl Db {
             ), audit AS (
                 INSERT INTO feather.sync_audit (actor, action, account, detail)
                 SELECT $3, $1, $5, format('action %s begins: %s', id, $6::text) FROM asked
+            ), woken AS (
+                SELECT pg_notify('feather_sync', $7) FROM asked
             )
-            SELECT id FROM asked
+            SELECT id FROM asked, woken
             "#,
             action.as_str(),
             filter_json,
             actor,
             expected,
             filter.account,
-            words
+            words,
+            ACTION
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         session.settle(result)
@@ -267,10 +271,15 @@ impl Db {
     pub async fn give_back_action(&self, turn: &Turn) -> Result<(), StoreError> {
         let mut session = self.session().await?;
         let query = sqlx::query!(
-            "UPDATE feather.sync_actions SET worker = NULL, lease_token = NULL, lease_until = NULL
-             WHERE id = $1 AND lease_token = $2",
+            "WITH given_back AS (
+                 UPDATE feather.sync_actions SET worker = NULL, lease_token = NULL, lease_until = NULL
+                 WHERE id = $1 AND lease_token = $2
+                 RETURNING id
+             )
+             SELECT pg_notify('feather_sync', $3) FROM given_back",
             turn.id,
-            turn.token
+            turn.token,
+            ACTION
         );
         let result = within(async { Ok(query.execute(&mut *session).await?) }).await;
         session.settle(result).map(|_| ())

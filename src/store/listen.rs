@@ -11,6 +11,18 @@ use std::time::Duration;
 const SELF_CHECK: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What a wake-up says of an action on all jobs of a filter.
+pub(super) const ACTION: &str = "action";
+
+/// What a wake-up is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeUp {
+    /// An action on all jobs of a filter has been asked for, or given back.
+    Action,
+    /// Anything else: requests, most of the time.
+    Work,
+}
+
 /// A connection that listens for wake-ups. To be dropped and made anew on any error: the driver's own reconnection
 /// neither covers every error nor may it be cancelled.
 pub struct Listener {
@@ -42,11 +54,12 @@ impl Listener {
     ///
     /// # Errors
     /// When the connection is gone or silent. Not to be used again then.
-    pub async fn wait(&mut self) -> Result<(), StoreError> {
+    pub async fn wait(&mut self) -> Result<WakeUp, StoreError> {
         loop {
             if let Ok(notified) = tokio::time::timeout(SELF_CHECK, self.inner.try_recv()).await {
                 return match notified? {
-                    Some(_) => Ok(()),
+                    Some(told) if told.payload() == ACTION => Ok(WakeUp::Action),
+                    Some(_) => Ok(WakeUp::Work),
                     None => Err(StoreError::Unavailable(
                         "the listening connection was closed".into(),
                     )),

@@ -8,14 +8,17 @@ use crate::worker::Outage;
 use crate::worker::Worker;
 use crate::worker::progress::LONGEST_OPERATION;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A turn is another replica's when no portion has been tried for so long: longer than one takes that is cut off, or the turn
 /// would change hands each time, and nobody see how often that happens.
 const LEASE: Duration = LONGEST_OPERATION;
-/// How often to ask whether there is something to do.
+/// How often to ask whether there is something to do, where nothing tells of it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// And where wake-ups are heard: then it is only for a turn whose replica has died.
+const LOOK_UNTOLD: Duration = Duration::from_secs(15);
 /// Between two portions, at least.
 const BREATH: Duration = Duration::from_millis(20);
 /// Until somebody else has done with a job.
@@ -55,25 +58,34 @@ impl Worker {
         let mut cut_offs = CutOffs::default();
         while !stop.is_cancelled() {
             // Where the database is away, that is told.
+            let mut pause = LOOK_EVERY;
             if self.lock_progress().trouble.is_empty() {
                 match self.act_if_asked(&mut outage, &mut cut_offs, &stop).await {
-                    Ok(()) => self.tell_it_works(&mut outage),
+                    Ok(true) => pause = BREATH,
+                    Ok(false) => {
+                        self.tell_it_works(&mut outage);
+                        if self.listening.load(Ordering::Relaxed) {
+                            pause = LOOK_UNTOLD;
+                        }
+                    }
                     Err(error) => self.tell_it_fails(&mut outage, &error),
                 }
             }
-            let pause = LOOK_EVERY.mul_f64(0.75 + 0.25 * self.dice.roll());
-            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            let pause = pause.mul_f64(0.75 + 0.25 * self.dice.roll());
+            let told = tokio::time::timeout(pause, self.asked.notified());
+            stop.run_until_cancelled(told).await;
         }
     }
 
+    /// Whether there was something to do; more may wait behind it.
     async fn act_if_asked(
         &self,
         outage: &mut Outage,
         cut_offs: &mut CutOffs,
         stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let Some(mut turn) = self.db.begin_action(&self.settings.name, LEASE).await? else {
-            return Ok(());
+            return Ok(false);
         };
         while !stop.is_cancelled() {
             let began = self.clock.now();
@@ -95,13 +107,14 @@ impl Worker {
                         done,
                         "an action on all jobs of a filter is over"
                     );
-                    return Ok(());
+                    return Ok(true);
                 }
-                Ok(Portion::Lost) => return Ok(()),
+                Ok(Portion::Lost) => return Ok(true),
                 Err(error) if error.is_passing() => {
                     self.tell_it_fails(outage, &error);
                     if let Some(error) = cut_offs.one_too_many(turn.id, &error) {
-                        return self.give_up(&turn, &error).await;
+                        self.give_up(&turn, &error).await?;
+                        return Ok(true);
                     }
                     if error.is_in_the_way()
                         && let Err(error) = self.db.keep_action(&turn, LEASE).await
@@ -110,11 +123,15 @@ impl Worker {
                     }
                     LOOK_EVERY
                 }
-                Err(error) => return self.give_up(&turn, &error).await,
+                Err(error) => {
+                    self.give_up(&turn, &error).await?;
+                    return Ok(true);
+                }
             };
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
-        self.db.give_back_action(&turn).await
+        self.db.give_back_action(&turn).await?;
+        Ok(true)
     }
 
     /// What no waiting cures would be tried for ever.

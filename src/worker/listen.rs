@@ -1,5 +1,6 @@
 //! Hears wake-ups. A hint only: with nobody listening everything works, at the pace of polling.
 
+use crate::store::WakeUp;
 use crate::worker::Outage;
 use crate::worker::Worker;
 use crate::worker::waits::Waits;
@@ -41,9 +42,11 @@ impl Worker {
                     }
                     // What came while nobody listened.
                     self.be_woken();
+                    self.asked.notify_one();
                     let error = loop {
                         match listener.wait().await {
-                            Ok(()) => self.be_woken(),
+                            Ok(WakeUp::Work) => self.be_woken(),
+                            Ok(WakeUp::Action) => self.asked.notify_one(),
                             Err(error) => break error,
                         }
                     };
@@ -76,5 +79,11 @@ impl Worker {
             account.stop_resting();
         }
         self.stir();
+    }
+
+    /// Says that there may be something in the inbox.
+    pub(super) fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+        self.stirring.notify_one();
     }
 }

@@ -547,3 +547,27 @@ async fn a_daemon_does_what_is_asked_for_beside_its_work() {
     replica.stop().await;
     world.check().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_hears_wake_ups_is_told_of_an_action_and_need_not_look() {
+    let world = World::new().await;
+    let replica = world.start();
+    let db = world.db();
+    // It looks when it begins to listen, and after each; then not for more than ten seconds.
+    for _ in 0..3 {
+        let action = db
+            .request_action(Action::Retry, &of(JobState::Dead), None, "alice")
+            .await
+            .unwrap();
+        world
+            .until(&format!(
+                "SELECT outcome = 'done' FROM feather.sync_actions WHERE id = {action}"
+            ))
+            .await;
+    }
+    let longest: f64 = world
+        .value("SELECT EXTRACT(epoch FROM max(finished_at - requested_at))::float8 FROM feather.sync_actions")
+        .await;
+    assert!(longest < 10.0, "{longest} s");
+    replica.stop().await;
+}
