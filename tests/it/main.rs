@@ -15,6 +15,7 @@ mod backlog;
 mod bystander;
 mod dashboard;
 mod descriptors;
+mod first_syncs;
 mod fleet;
 mod gathering;
 mod killed;

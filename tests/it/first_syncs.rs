@@ -1,0 +1,93 @@
+//! Connections that are not stored yet are written by one statement, all of a batch or none.
+
+use crate::world::World;
+use crate::world::ids;
+use feather_sync::sim::Scenario;
+use uuid::Uuid;
+
+/// As many calls as there are ids are out, and what they come to is written together.
+async fn called(ids: &[Uuid]) -> (World, crate::world::Replica, feather_sync::sim::Gate) {
+    let scenario = Scenario::from_toml("tools = 3").unwrap();
+    let mut world = World::with(scenario).await;
+    world.set("FEATHER_SYNC__WORKER__CONCURRENCY", "4");
+    let replica = world.start();
+    let gate = world.sim.hold();
+    world.enqueue(ids).await;
+    world.called(ids.len() as u64).await;
+    (world, replica, gate)
+}
+
+const IDLE: &str = "SELECT count(*) = 0 FROM feather.sync_jobs";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_somebody_has_stored_since_the_claim_is_compared_and_the_others_are_written() {
+    let ids = ids(4);
+    let (world, replica, gate) = called(&ids[..1]).await;
+    gate.release();
+    world.until(IDLE).await;
+    let gate = world.sim.hold();
+    world.enqueue(&ids[1..]).await;
+    world.called(4).await;
+    world
+        .execute(&format!(
+            "INSERT INTO feather.integration_connections
+             SELECT (jsonb_populate_record(c, jsonb_build_object('id', '{}', '_hash', '\\x'))).*
+             FROM feather.integration_connections c",
+            ids[2]
+        ))
+        .await;
+    gate.release();
+    world.until(IDLE).await;
+    replica.stop().await;
+    for id in &ids {
+        assert_eq!(world.story(*id).await, ["synced"]);
+        world.equals_truth(*id).await.unwrap();
+    }
+    let tools: i64 = world.value("SELECT count(*) FROM feather.tools").await;
+    assert_eq!(tools, 12);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_cancelled_meanwhile_is_not_written_and_the_others_are() {
+    let ids = ids(3);
+    let (world, replica, gate) = called(&ids).await;
+    let db = world.db();
+    assert_eq!(db.cancel(&ids[1..2], "alice").await.unwrap(), ids[1..2]);
+    gate.release();
+    world.until(IDLE).await;
+    world
+        .until("SELECT count(*) = 2 FROM feather.connections")
+        .await;
+    replica.stop().await;
+    assert_eq!(world.story(ids[1]).await, ["cancelled"]);
+    for id in [ids[0], ids[2]] {
+        assert_eq!(world.story(id).await, ["synced"]);
+        world.equals_truth(id).await.unwrap();
+    }
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reckoned_without_asking_for_the_time_is_what_the_database_would_say() {
+    let scenario = Scenario::from_toml("tools = 3\nsettle = \"1h\"\nlatency = \"4s\"").unwrap();
+    let world = World::with(scenario).await;
+    let replica = world.start();
+    let ids = ids(1);
+    world.enqueue(&ids).await;
+    world
+        .until("SELECT count(*) = 1 FROM feather.sync_jobs WHERE phase = 'settle' AND state = 'pending'")
+        .await;
+    // Of the row's own transaction and of the reckoning.
+    let (seen, deadline): (f64, f64) = world
+        .row(
+            "SELECT EXTRACT(epoch FROM j.seen_at - c._synced_at)::float8,
+                    EXTRACT(epoch FROM j.settle_deadline - c._synced_at)::float8
+             FROM feather.sync_jobs j JOIN feather.integration_connections c ON c.id = j.connection_id",
+        )
+        .await;
+    let expected = world.config().settle.deadline.as_secs_f64();
+    replica.stop().await;
+    assert!(seen.abs() < 2.0, "{seen} s");
+    assert!((deadline - expected).abs() < 2.0, "{deadline} s");
+}
