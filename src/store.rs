@@ -108,6 +108,7 @@ pub use listed::Change;
 pub use listed::List;
 pub use listed::ListedChange;
 pub use listen::Listener;
+pub use migrate::Bound;
 pub use migrate::Migrated;
 pub use migrate::Roles;
 pub use migrate::SchemaState;
