@@ -114,6 +114,7 @@ pub use migrate::Roles;
 pub use migrate::SchemaState;
 pub use migrate::migrate;
 pub use migrate::schema_version;
+pub use migrate::take_back;
 pub use operate::DeadFilter;
 pub use partitions::Kept;
 pub use partitions::LeftBehind;

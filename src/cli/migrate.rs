@@ -4,6 +4,7 @@ use crate::cli::failure::Failure;
 use crate::cli::invocation;
 use crate::cli::invocation::Invocation;
 use crate::cli::output;
+use crate::cli::stop;
 use crate::store;
 use crate::store::Bound;
 use crate::store::Db;
@@ -86,7 +87,16 @@ pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<()
         Roles::Required
     };
     let settings = invocation::db_settings(&config)?;
-    let migrated = match store::migrate(&settings, roles).await {
+    let stopped = stop::asked()?;
+    let result = tokio::select! {
+        result = store::migrate(&settings, roles) => result,
+        () = stopped => {
+            // What it could not is told below.
+            let _ = store::take_back(&settings).await;
+            Err(store::StoreError::Other("stopped; run `feather-sync migrate` again".into()))
+        }
+    };
+    let migrated = match result {
         Ok(migrated) => migrated,
         Err(error) => {
             tell_of_bounds(&Db::new(&settings)?).await;

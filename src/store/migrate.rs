@@ -33,7 +33,11 @@ pub fn schema_version() -> i64 {
 /// How long to wait for another one that migrates, and how often to look.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long to wait for it where it is only to take something back.
-const PATIENCE_BACK: Duration = Duration::from_secs(5);
+const PATIENCE_BACK: Duration = Duration::from_secs(10);
+
+/// The turn to migrate, and the one to build indexes and to prepare tables: numbers of advisory locks of ours.
+const MIGRATING: i32 = 0;
+const BUILDING: i32 = 6;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How much of the server's details is told.
@@ -129,15 +133,18 @@ pub async fn migrate(settings: &DbSettings, roles: Roles) -> Result<Migrated, St
     result
 }
 
-/// On a connection of its own: the other one may be what has failed.
-async fn take_back(settings: &DbSettings) -> Result<(), StoreError> {
+/// Takes back what would stop a running fleet one day, for a [`migrate`] that was interrupted. On a connection of its own:
+/// the other one may be what has failed. Whoever has either turn meanwhile goes on, or takes it back.
+///
+/// # Errors
+/// When the database fails, or somebody is in the way; [`Db::bounds`] tells what is left.
+pub async fn take_back(settings: &DbSettings) -> Result<(), StoreError> {
     let mut conn = Route::plain(settings.direct_url())?.connect().await?;
     let result = async {
         set_up(&mut conn).await?;
-        if swap::bounds(&mut conn).await?.is_empty() {
-            return Ok(());
-        }
-        wait_for_turn(&mut conn, PATIENCE_BACK).await?;
+        // Of a session that nobody waits for the server may still be at the last statement.
+        wait_for_turn(&mut conn, BUILDING, PATIENCE_BACK).await?;
+        wait_for_turn(&mut conn, MIGRATING, PATIENCE_BACK).await?;
         swap::take_back(&mut conn).await
     }
     .await;
@@ -173,6 +180,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
     }
     set_up(conn).await?;
 
+    swap::refuse_dependents(conn).await?;
     let mut migrated = Migrated::default();
     for role in ROLES {
         match create_role(conn, role).await? {
@@ -194,11 +202,10 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
         )));
     }
 
-    swap::refuse_dependents(conn).await?;
     // After all that can be refused: what is prepared and not swapped takes no rows one day.
     loop {
         swap::prepare(conn).await?;
-        wait_for_turn(conn, PATIENCE).await?;
+        wait_for_turn(conn, MIGRATING, PATIENCE).await?;
         // One that failed before this one's turn has taken it back.
         if swap::is_prepared(conn).await? {
             break;
@@ -242,11 +249,18 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
 
 /// One migrates at a time. Asked again and again, since building an index waits for every transaction, and one that waits
 /// for this lock is one.
-async fn wait_for_turn(conn: &mut PgConnection, patience: Duration) -> Result<(), StoreError> {
+async fn wait_for_turn(
+    conn: &mut PgConnection,
+    turn: i32,
+    patience: Duration,
+) -> Result<(), StoreError> {
     for _ in 0..patience.as_millis() / LOOK.as_millis() {
-        let mine = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 0) AS "mine!""#)
-            .fetch_one(&mut *conn)
-            .await?;
+        let mine = sqlx::query_scalar!(
+            r#"SELECT pg_try_advisory_lock(7305801, $1) AS "mine!""#,
+            turn
+        )
+        .fetch_one(&mut *conn)
+        .await?;
         if mine {
             return Ok(());
         }

@@ -41,6 +41,9 @@ const SMALL: i64 = 8 << 20;
 const TRIES: u32 = 60;
 const TRIES_BACK: u32 = 10;
 
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(300);
+
 /// Between two looks whether somebody else is done.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -115,21 +118,22 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
     }
     for lack in lacks(conn).await? {
         let name = lack.table.name;
+        let wrong = |error| told(name, error);
         tracing::info!("feather.{name} is read once, to be kept in partitions from then on");
         if let Some((index, columns)) = lack.table.index.filter(|_| lack.index) {
             if lack.broken {
                 let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS feather.{index}");
-                run(conn, drop, name).await?;
+                run(conn, drop).await.map_err(wrong)?;
             }
             let create =
                 format!("CREATE UNIQUE INDEX CONCURRENTLY {index} ON feather.{name} ({columns})");
-            run(conn, create, name).await?;
+            run(conn, create).await.map_err(wrong)?;
         }
         if lack.bound {
-            run(conn, alone(lack.table, TRIES, &bound(lack.table)), name).await?;
+            alone(conn, lack.table, TRIES, &bound(lack.table)).await?;
             let validate =
                 format!("ALTER TABLE feather.{name} VALIDATE CONSTRAINT before_partitions");
-            run(conn, validate, name).await?;
+            run(conn, validate).await.map_err(wrong)?;
         }
     }
     sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 6) AS "unlocked!""#)
@@ -172,7 +176,7 @@ pub(super) async fn take_back(conn: &mut PgConnection) -> Result<(), StoreError>
         let drop =
             format!("ALTER TABLE feather.{name} DROP CONSTRAINT IF EXISTS before_partitions");
         // Who is in the way of one is not in the way of the other.
-        done = done.and(run(conn, alone(table, TRIES_BACK, &drop), name).await);
+        done = done.and(alone(conn, table, TRIES_BACK, &drop).await);
     }
     done
 }
@@ -192,30 +196,34 @@ fn bound(Table { name, key, .. }: &Table) -> String {
 }
 
 /// Does something to a table while nobody else is at it, unless it has been swapped meanwhile. The lock is asked for as the
-/// migration does.
-fn alone(Table { name, .. }: &Table, tries: u32, statement: &str) -> String {
-    format!(
-        "DO $$
-         BEGIN
-             FOR try IN 1..{tries} LOOP
-                 BEGIN
-                     PERFORM set_config('client_min_messages', 'warning', true);
-                     PERFORM set_config('lock_timeout', CASE WHEN try % 5 = 0 THEN '1500ms' ELSE '100ms' END, true);
-                     LOCK TABLE feather.{name} IN ACCESS EXCLUSIVE MODE;
-                     IF EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('feather.{name}') AND relkind = 'r') THEN
-                         {statement};
-                     END IF;
-                     RETURN;
-                 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-                     IF try = {tries} THEN
-                         RAISE;
-                     END IF;
-                 END;
-                 COMMIT;
-                 PERFORM pg_sleep(0.3);
-             END LOOP;
-         END $$"
-    )
+/// migration does, but from here: the server tries no more once nobody waits for what it does.
+async fn alone(
+    conn: &mut PgConnection,
+    Table { name, .. }: &Table,
+    tries: u32,
+    statement: &str,
+) -> Result<(), StoreError> {
+    for attempt in 1.. {
+        let patience = if attempt % 5 == 0 { "1500ms" } else { "100ms" };
+        let once = format!(
+            "DO $$
+             BEGIN
+                 PERFORM set_config('client_min_messages', 'warning', true);
+                 PERFORM set_config('lock_timeout', '{patience}', true);
+                 LOCK TABLE feather.{name} IN ACCESS EXCLUSIVE MODE;
+                 IF EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('feather.{name}') AND relkind = 'r') THEN
+                     {statement};
+                 END IF;
+             END $$"
+        );
+        match run(conn, once).await {
+            Err(StoreError::Conflict(_) | StoreError::RowLocked(_)) if attempt < tries => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done.map_err(|error| told(name, error)),
+        }
+    }
+    Ok(())
 }
 
 async fn lacks(conn: &mut PgConnection) -> Result<Vec<Lack>, sqlx::Error> {
@@ -249,16 +257,19 @@ async fn lacks(conn: &mut PgConnection) -> Result<Vec<Lack>, sqlx::Error> {
     Ok(TABLES.iter().filter_map(of).collect())
 }
 
-async fn run(conn: &mut PgConnection, statement: String, name: &str) -> Result<(), StoreError> {
-    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+async fn run(conn: &mut PgConnection, statement: String) -> Result<(), StoreError> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
         .execute(conn)
-        .await;
-    done.map_err(|error| match StoreError::from(error) {
+        .await?;
+    Ok(())
+}
+
+fn told(name: &str, error: StoreError) -> StoreError {
+    match error {
         StoreError::Conflict(error) | StoreError::RowLocked(error) => StoreError::Other(format!(
             "feather.{name} was not prepared for being kept in partitions: {error}. A transaction that stays open is in \
              the way (pg_stat_activity names it); run `feather-sync migrate` again, which goes on from here"
         )),
         error => error,
-    })?;
-    Ok(())
+    }
 }

@@ -139,6 +139,66 @@ async fn a_day_that_is_past_is_taken_back_by_a_migrate_that_fails_and_the_fleet_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_migrate_that_is_asked_to_stop_takes_it_back_too_wherever_it_is() {
+    // While the table is asked for, to name the day; and after all is prepared.
+    let report = "BEGIN; SELECT 1 FROM feather.sync_attempts LIMIT 1";
+    for (held, relation) in [(report, "sync_attempts"), (HELD, "sync_throughput")] {
+        let world = large().await;
+        let holder = open(&world, held).await;
+        let child = program(&world, &["migrate"]).spawn().unwrap();
+        world
+            .until(&format!(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'feather.{relation}'::regclass AND NOT granted)"
+            ))
+            .await;
+        let pid = child.id().to_string();
+        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(told.unwrap().success());
+        if relation == "sync_attempts" {
+            holder.close().await.unwrap();
+        }
+        let stopped = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+        let stopped = stopped.await.unwrap();
+        assert_eq!(stopped.status.code(), Some(1), "{stopped:?}");
+        let said = said(&stopped);
+        assert!(
+            said.contains("stopped; run `feather-sync migrate`"),
+            "{said}"
+        );
+        world
+            .until("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'feather-sync' AND datname = current_database())")
+            .await;
+        assert_eq!(world.value::<i64>(BOUNDS).await, 0, "{said}");
+        world.execute(LATER).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_migrate_has_taken_back_is_prepared_again_before_the_swap() {
+    let world = large().await;
+    let turn = open(&world, "SELECT pg_advisory_lock(7305801, 0)").await;
+    let child = program(&world, &["migrate"]).spawn().unwrap();
+    world
+        .until("SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = 'before_partitions' AND convalidated)")
+        .await;
+    world
+        .execute("ALTER TABLE feather.sync_attempts DROP CONSTRAINT before_partitions")
+        .await;
+    turn.close().await.unwrap();
+    let done = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    let done = done.await.unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    // Not tomorrow, as where it is read in that moment.
+    let was_prepared: bool = world
+        .value(
+            "SELECT until > now() + interval '29 days' FROM feather.partition_bounds('sync_attempts')
+             WHERE name = 'sync_attempts_before'",
+        )
+        .await;
+    assert!(was_prepared);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_on_the_time_of_statements_and_transactions_are_not_for_a_migrate() {
     let world = large().await;
     // As a managed database may have them for everybody.
