@@ -320,4 +320,17 @@ async fn views_that_cannot_be_made_anew_and_what_else_is_of_the_old_table_alone_
     for other in ["_finished", "pkey", "public.theirs", "sync_minutes"] {
         assert!(!told.contains(other), "{other}: {told}");
     }
+    // One for the whole table takes in the old one, and is all there is.
+    world
+        .execute("CREATE INDEX theirs_for_all ON feather.sync_attempts (outcome, finished_at)")
+        .await;
+    let doctor = said(&run(&world, &["doctor"]).await);
+    assert!(!doctor.contains("theirs_outcome"), "{doctor}");
+    let of_the_old_part: i64 = world
+        .value(
+            "SELECT count(*) FROM pg_index WHERE indrelid = 'feather.sync_attempts_before'::regclass
+             AND pg_get_indexdef(indexrelid) LIKE '%(outcome, finished_at)'",
+        )
+        .await;
+    assert_eq!(of_the_old_part, 1);
 }
