@@ -293,7 +293,7 @@ COMMENT ON FUNCTION feather.tools_as_of(timestamptz) IS 'What the view tools had
 -- The lock that dropping takes keeps everybody out, and whoever comes after it waits as long as it does: so it waits for
 -- a tenth of a second, and comes again.
 CREATE FUNCTION feather.keep_partitions(relation text, keep interval, OUT made integer, OUT dropped integer,
-                                        OUT deleted integer, OUT unfinished boolean)
+                                        OUT deleted integer, OUT unfinished boolean, OUT stuck text[])
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' SET TimeZone = 'UTC' SET DateStyle = 'ISO'
 AS $$
@@ -316,6 +316,7 @@ BEGIN
     dropped := 0;
     deleted := 0;
     unfinished := false;
+    stuck := '{}';
     IF keep < interval '0' THEN
         RAISE EXCEPTION 'rows cannot be kept for %', keep USING ERRCODE = '22023';
     END IF;

@@ -18,7 +18,7 @@ COMMENT ON FUNCTION feather.partition_bounds(text) IS 'The partitions of a table
 -- The lock that dropping takes keeps everybody out, and whoever comes after it waits as long as it does: so it waits for
 -- a tenth of a second, and comes again.
 CREATE OR REPLACE FUNCTION feather.keep_partitions(relation text, keep interval, OUT made integer, OUT dropped integer,
-                                                   OUT deleted integer, OUT unfinished boolean)
+                                                   OUT deleted integer, OUT unfinished boolean, OUT stuck text[])
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' SET TimeZone = 'UTC' SET DateStyle = 'ISO'
 AS $$
@@ -41,11 +41,13 @@ DECLARE
     strays     boolean;
     part       record;
     name       text;
+    reason     text;
 BEGIN
     made := 0;
     dropped := 0;
     deleted := 0;
     unfinished := false;
+    stuck := '{}';
     IF keep < interval '0' THEN
         RAISE EXCEPTION 'rows cannot be kept for %', keep USING ERRCODE = '22023';
     END IF;
@@ -104,15 +106,25 @@ BEGIN
     unfinished := unfinished OR deleted = 50000;
 
     -- One at a time: should the clock go wrong, as little as can be is lost until somebody looks.
-    FOR part IN SELECT p.name FROM feather.partition_bounds(relation) p WHERE p.until <= now() - keep ORDER BY p.until LIMIT 1 LOOP
+    FOR part IN SELECT p.name FROM feather.partition_bounds(relation) p WHERE p.until <= now() - keep ORDER BY p.until LOOP
+        IF dropped > 0 THEN
+            unfinished := true;
+            EXIT;
+        END IF;
         BEGIN
             EXECUTE format('LOCK TABLE ONLY feather.%I IN ACCESS EXCLUSIVE MODE', relation);
             EXECUTE format('DROP TABLE feather.%I', part.name);
             dropped := 1;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected OR dependent_objects_still_exist THEN
-            -- Somebody reads, or has made a view of it.
+        EXCEPTION
+        WHEN dependent_objects_still_exist THEN
+            -- Somebody has made a view of it, say. It stays until that is gone, and keeps no other.
+            GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
+            stuck := stuck || format('feather.%I: %s', part.name, replace(reason, E'\n', '; '));
+        WHEN lock_not_available OR deadlock_detected THEN
+            -- Somebody reads.
             unfinished := true;
+            EXIT;
         END;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION feather.keep_partitions(text, interval) IS 'Makes partitions of sync_attempts, sync_throughput, sync_events, connection_versions or tool_versions some periods ahead, and drops one that is past its time. unfinished: something was in the way or is left.';
+COMMENT ON FUNCTION feather.keep_partitions(text, interval) IS 'Makes partitions of sync_attempts, sync_throughput, sync_events, connection_versions or tool_versions some periods ahead, and drops one that is past its time. unfinished: something was in the way or is left. stuck: past its time, and something depends on it.';

@@ -4,7 +4,9 @@ use crate::cli::failure::Failure;
 use crate::cli::invocation;
 use crate::cli::invocation::Invocation;
 use crate::cli::output;
+use crate::cli::stop;
 use crate::store;
+use crate::store::Bound;
 use crate::store::Db;
 use crate::store::LeftBehind;
 use crate::store::Roles;
@@ -28,7 +30,10 @@ pub(super) struct MigrateArgs {
 async fn check(db: &Db) -> Result<(), Failure> {
     match db.schema_state().await? {
         SchemaState::Current => {}
-        behind => return Err(invocation::schema_behind(&behind)),
+        behind => {
+            tell_of_bounds(db).await;
+            return Err(invocation::schema_behind(&behind));
+        }
     }
     let missing = db.missing_indexes().await?;
     if !missing.is_empty() {
@@ -38,6 +43,36 @@ async fn check(db: &Db) -> Result<(), Failure> {
         )));
     }
     output::print("the schema is current").map(drop)
+}
+
+/// What a running fleet cannot know, and stops it one day.
+pub(super) fn says_bound(bound: &Bound) -> String {
+    let Bound {
+        relation, until, ..
+    } = bound;
+    let from = if bound.is_past { "since" } else { "from" };
+    format!(
+        "feather.{relation} was prepared for partitions by a `feather-sync migrate` that did not end, and takes no rows \
+         {from} {} UTC{}",
+        until.format("%Y-%m-%d"),
+        if bound.is_past { "" } else { " on" }
+    )
+}
+
+/// What to do about it.
+pub(super) fn mends_bound(Bound { relation, .. }: &Bound) -> String {
+    format!(
+        "run `feather-sync migrate` again before that day, or take it back: ALTER TABLE feather.{relation} DROP CONSTRAINT \
+         before_partitions"
+    )
+}
+
+/// As far as the database says it: whoever calls this has an error to report already.
+async fn tell_of_bounds(db: &Db) {
+    for bound in db.bounds().await.unwrap_or_default() {
+        let (what, next) = (says_bound(&bound), mends_bound(&bound));
+        output::remark(&format!("feather-sync: {what}; {next}"));
+    }
 }
 
 pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<(), Failure> {
@@ -51,12 +86,26 @@ pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<()
     } else {
         Roles::Required
     };
-    let migrated = store::migrate(&invocation::db_settings(&config)?, roles)
-        .await
-        .map_err(|error| match error {
-            store::StoreError::Other(_) => error.into(),
-            error => invocation::unreachable(&config, error),
-        })?;
+    let settings = invocation::db_settings(&config)?;
+    let stopped = stop::asked()?;
+    let result = tokio::select! {
+        result = store::migrate(&settings, roles) => result,
+        () = stopped => {
+            // What it could not is told below.
+            let _ = store::take_back(&settings).await;
+            Err(store::StoreError::Other("stopped; run `feather-sync migrate` again".into()))
+        }
+    };
+    let migrated = match result {
+        Ok(migrated) => migrated,
+        Err(error) => {
+            tell_of_bounds(&Db::new(&settings)?).await;
+            return Err(match error {
+                store::StoreError::Other(_) => error.into(),
+                error => invocation::unreachable(&config, error),
+            });
+        }
+    };
     if !migrated.roles_created.is_empty() {
         output::print(&format!(
             "created the roles {}",
@@ -72,8 +121,8 @@ pub(super) async fn run(args: MigrateArgs, invocation: &Invocation) -> Result<()
     }
     for LeftBehind { what, relation } in &migrated.left_behind {
         output::remark(&format!(
-            "feather-sync: {what} sees only feather.{relation}_before, the part of feather.{relation} that was there before \
-             partitions; drop it and create it anew"
+            "feather-sync: {what} belongs to feather.{relation}_before alone, the part of feather.{relation} that was there before \
+             partitions; create it anew on feather.{relation}"
         ));
     }
     let applied = u64::try_from(migrated.applied).unwrap_or(u64::MAX);

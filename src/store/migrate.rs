@@ -14,7 +14,10 @@ use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
 use sqlx::migrate::Migrator;
+use sqlx::postgres::PgDatabaseError;
 use std::time::Duration;
+
+pub use swap::Bound;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -29,7 +32,16 @@ pub fn schema_version() -> i64 {
 
 /// How long to wait for another one that migrates, and how often to look.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long to wait for it where it is only to take something back.
+const PATIENCE_BACK: Duration = Duration::from_secs(10);
+
+/// The turn to migrate, and the one to build indexes and to prepare tables: numbers of advisory locks of ours.
+const MIGRATING: i32 = 0;
+const BUILDING: i32 = 6;
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How much of the server's details is told.
+const DETAIL_LINES: usize = 20;
 
 /// Oldest server that is supported, as `server_version_num`.
 pub(super) const OLDEST_SERVER: i32 = 140_000;
@@ -89,9 +101,22 @@ impl Db {
         let result = within(async { Ok(indexes::missing_names(&mut session).await?) }).await;
         session.settle(result)
     }
+
+    /// Tables that a [`migrate`] which did not end has prepared, and which take no rows from some day on unless another
+    /// one ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn bounds(&self) -> Result<Vec<Bound>, StoreError> {
+        let mut session = self.session().await?;
+        let result = within(async { Ok(swap::bounds(&mut session).await?) }).await;
+        session.settle(result)
+    }
 }
 
 /// Brings the schema up to date. Safe to run from many places at once: they take turns.
+///
+/// Where it fails, it takes back what would stop a running fleet one day, if it can; [`Db::bounds`] tells what is left.
 ///
 /// # Errors
 /// When the database cannot be reached, a migration fails (it is rolled back, and no lock stays behind), or roles
@@ -101,7 +126,45 @@ pub async fn migrate(settings: &DbSettings, roles: Roles) -> Result<Migrated, St
     let result = migrate_on(&mut conn, roles).await;
     // Closing ends the session and, with it, the lock. An error here changes nothing about the result.
     let _ = conn.close().await;
+    if result.is_err() {
+        // What it cannot take back is asked after by whoever wants to know.
+        let _ = take_back(settings).await;
+    }
     result
+}
+
+/// Takes back what would stop a running fleet one day, for a [`migrate`] that was interrupted. On a connection of its own:
+/// the other one may be what has failed. Whoever has either turn meanwhile goes on, or takes it back.
+///
+/// # Errors
+/// When the database fails, or somebody is in the way; [`Db::bounds`] tells what is left.
+pub async fn take_back(settings: &DbSettings) -> Result<(), StoreError> {
+    let mut conn = Route::plain(settings.direct_url())?.connect().await?;
+    let result = async {
+        set_up(&mut conn).await?;
+        // Of a session that nobody waits for the server may still be at the last statement.
+        wait_for_turn(&mut conn, BUILDING, PATIENCE_BACK).await?;
+        wait_for_turn(&mut conn, MIGRATING, PATIENCE_BACK).await?;
+        swap::take_back(&mut conn).await
+    }
+    .await;
+    // The result is known.
+    let _ = conn.close().await;
+    result
+}
+
+/// A session in which names, times and texts mean what they mean here, and which may take as long as it takes: limits that
+/// a database or a role has are meant for reports and requests, and a migration that they cut off begins anew each time.
+async fn set_up(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::raw_sql(
+        "SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
+         SELECT set_config(name, '0', false) FROM pg_settings
+         WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout',
+                        'idle_session_timeout')",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, StoreError> {
@@ -115,14 +178,9 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             version / 10_000
         )));
     }
-    sqlx::raw_sql(
-        "SET search_path = pg_catalog, pg_temp; SET lock_timeout = '5min'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'",
-    )
-    .execute(&mut *conn)
-    .await?;
-    swap::prepare(conn).await?;
-    wait_for_turn(conn).await?;
+    set_up(conn).await?;
 
+    swap::refuse_dependents(conn).await?;
     let mut migrated = Migrated::default();
     for role in ROLES {
         match create_role(conn, role).await? {
@@ -142,6 +200,17 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
              migrate` again, or go on without them by `feather-sync migrate --without-roles`",
             statements.join("\n")
         )));
+    }
+
+    // After all that can be refused: what is prepared and not swapped takes no rows one day.
+    loop {
+        swap::prepare(conn).await?;
+        wait_for_turn(conn, MIGRATING, PATIENCE).await?;
+        // One that failed before this one's turn has taken it back.
+        if swap::is_prepared(conn).await? {
+            break;
+        }
+        give_up_turn(conn).await?;
     }
 
     // The migrations' own table shall lie in our schema, so both come first.
@@ -172,9 +241,7 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
             .execute(&mut *conn)
             .await?;
     }
-    sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 0) AS "unlocked!""#)
-        .fetch_one(&mut *conn)
-        .await?;
+    give_up_turn(conn).await?;
     indexes::build(conn).await?;
     migrated.left_behind = left_behind(conn).await?;
     Ok(migrated)
@@ -182,18 +249,32 @@ async fn migrate_on(conn: &mut PgConnection, roles: Roles) -> Result<Migrated, S
 
 /// One migrates at a time. Asked again and again, since building an index waits for every transaction, and one that waits
 /// for this lock is one.
-async fn wait_for_turn(conn: &mut PgConnection) -> Result<(), StoreError> {
-    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
-        let mine = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305801, 0) AS "mine!""#)
-            .fetch_one(&mut *conn)
-            .await?;
+async fn wait_for_turn(
+    conn: &mut PgConnection,
+    turn: i32,
+    patience: Duration,
+) -> Result<(), StoreError> {
+    for _ in 0..patience.as_millis() / LOOK.as_millis() {
+        let mine = sqlx::query_scalar!(
+            r#"SELECT pg_try_advisory_lock(7305801, $1) AS "mine!""#,
+            turn
+        )
+        .fetch_one(&mut *conn)
+        .await?;
         if mine {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }
-    let why = format!("another `feather-sync migrate` has not ended within {PATIENCE:?}");
+    let why = format!("another `feather-sync migrate` has not ended within {patience:?}");
     Err(StoreError::Other(why))
+}
+
+async fn give_up_turn(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!(r#"SELECT pg_advisory_unlock(7305801, 0) AS "unlocked!""#)
+        .fetch_one(conn)
+        .await?;
+    Ok(())
 }
 
 enum RoleState {
@@ -249,16 +330,31 @@ async fn missing_migrations(conn: &mut PgConnection) -> Result<usize, StoreError
 fn of_migrate_error(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => error.into(),
-        MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {
-            StoreError::Conflict(error) => StoreError::Other(format!(
-                "migration {version} did not get its locks in time and was rolled back: {error}. A transaction that \
-                 stays open is in its way (pg_stat_activity names it); run `feather-sync migrate` again"
-            )),
-            passing if passing.is_passing() => passing,
-            error => StoreError::Other(format!(
-                "migration {version} failed and was rolled back: {error}"
-            )),
-        },
+        MigrateError::ExecuteMigration(error, version) => {
+            let detail = detail(&error);
+            match StoreError::from(error) {
+                StoreError::Conflict(error) => StoreError::Other(format!(
+                    "migration {version} did not get its locks in time and was rolled back: {error}. A transaction that \
+                     stays open is in its way (pg_stat_activity names it); run `feather-sync migrate` again"
+                )),
+                passing if passing.is_passing() => passing,
+                error => StoreError::Other(format!(
+                    "migration {version} failed and was rolled back: {error}{detail}"
+                )),
+            }
+        }
         error => StoreError::Other(error.to_string()),
     }
+}
+
+/// What the server says beyond its message, as what depends on something that is dropped: on one line, and not endless.
+fn detail(error: &sqlx::Error) -> String {
+    let error = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let Some(detail) = error.and_then(PgDatabaseError::detail) else {
+        return String::new();
+    };
+    let lines: Vec<_> = detail.lines().take(DETAIL_LINES).collect();
+    format!(". {}", lines.join(" "))
 }

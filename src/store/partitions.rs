@@ -50,7 +50,7 @@ impl Partitioned {
 }
 
 /// What was done about a table's partitions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Partitions made.
     pub made: i32,
@@ -58,8 +58,10 @@ pub struct Kept {
     pub dropped: i32,
     /// Rows deleted that no partition covered.
     pub deleted: i32,
-    /// Something was in the way, or is left to do.
+    /// Something was in the way that passes, or is left to do.
     pub unfinished: bool,
+    /// Partitions that are past their time and stay, because something depends on them: which, and what.
+    pub stuck: Vec<String>,
 }
 
 /// How a table's partitions stand.
@@ -71,18 +73,22 @@ pub struct PartitionState {
     pub ahead_seconds: f64,
     /// Rows lie where no partition covers them.
     pub strays: bool,
+    /// The oldest partition; empty when there is none.
+    pub oldest: String,
+    /// For how many seconds everything in it has been older than now; negative while rows of its time may come.
+    pub oldest_ended_seconds: f64,
 }
 
-/// What is bound to a part of a table, and means the whole: it was there before the table was kept in partitions.
+/// What is of a part of a table, and was meant for the whole: it was there before the table was kept in partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftBehind {
-    /// A view, a function or a place in a publication, as the server describes it.
+    /// A view, a function, a place in a publication, an index, a trigger or a policy, as the server describes it.
     pub what: String,
     /// The table.
     pub relation: String,
 }
 
-/// What sees no more than what became the first part.
+/// What sees no more than what became the first part, or holds for no more.
 pub(super) async fn left_behind(conn: &mut PgConnection) -> Result<Vec<LeftBehind>, sqlx::Error> {
     sqlx::query_as!(
         LeftBehind,
@@ -93,9 +99,15 @@ pub(super) async fn left_behind(conn: &mut PgConnection) -> Result<Vec<LeftBehin
         JOIN pg_catalog.pg_class whole ON whole.oid = i.inhparent AND whole.relnamespace = 'feather'::regnamespace
         JOIN pg_catalog.pg_class part ON part.oid = i.inhrelid AND part.relname = whole.relname || '_before'
         JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = part.oid
+                                       OR d.refclassid = 'pg_catalog.pg_type'::regclass AND d.refobjid = part.reltype
         LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
+        LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
+        LEFT JOIN pg_catalog.pg_index x ON d.classid = 'pg_catalog.pg_class'::regclass AND x.indexrelid = d.objid
         WHERE d.classid IN ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass,
-                            'pg_catalog.pg_publication_rel'::regclass)
+                            'pg_catalog.pg_publication_rel'::regclass, 'pg_catalog.pg_policy'::regclass)
+           OR NOT t.tgisinternal AND t.tgparentid = 0
+           -- One that belongs to an index of the whole is a part of that.
+           OR x.indexrelid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits of WHERE of.inhrelid = x.indexrelid)
         ORDER BY 1
         "#
     )
@@ -104,7 +116,7 @@ pub(super) async fn left_behind(conn: &mut PgConnection) -> Result<Vec<LeftBehin
 }
 
 impl Db {
-    /// What goes on seeing only what a table held before it was kept in partitions.
+    /// What goes on seeing only what a table held before it was kept in partitions, or holding for that alone.
     ///
     /// # Errors
     /// When the database fails.
@@ -131,13 +143,21 @@ impl Db {
         let mut session = self.session().await?;
         let query = sqlx::query_as!(
             Kept,
-            r#"SELECT made AS "made!", dropped AS "dropped!", deleted AS "deleted!", unfinished AS "unfinished!"
+            r#"SELECT made AS "made!", dropped AS "dropped!", deleted AS "deleted!", unfinished AS "unfinished!",
+                      stuck AS "stuck!"
                FROM feather.keep_partitions($1, $2 * interval '1 second')"#,
             table.as_str(),
             keep.min(LONGEST).as_secs_f64()
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
-        session.settle(result)
+        let kept = session.settle(result)?;
+        for part in &kept.stuck {
+            tracing::warn!(
+                relation = table.as_str(),
+                "a partition that is past its time cannot be dropped: {part}"
+            );
+        }
+        Ok(kept)
     }
 
     /// How the partitions stand, of every table that has them.
@@ -150,7 +170,7 @@ impl Db {
             PartitionState,
             r#"
             WITH RECURSIVE bounds AS MATERIALIZED (
-                SELECT t.relation, b.since, b.until
+                SELECT t.relation, b.name, b.since, b.until
                 FROM (VALUES ('sync_attempts'), ('sync_throughput'), ('sync_events'), ('connection_versions'),
                              ('tool_versions')) AS t (relation)
                 CROSS JOIN LATERAL feather.partition_bounds(t.relation) AS b
@@ -161,12 +181,16 @@ impl Db {
             )
             SELECT s.relation AS "relation!", s.strays AS "strays!",
                    COALESCE((SELECT EXTRACT(epoch FROM max(c.until) - now()) FROM covered c WHERE c.relation = s.relation), 0)::float8
-                       AS "ahead_seconds!"
+                       AS "ahead_seconds!",
+                   COALESCE(o.name, '') AS "oldest!",
+                   COALESCE(EXTRACT(epoch FROM now() - o.until), 0)::float8 AS "oldest_ended_seconds!"
             FROM (VALUES ('sync_attempts', EXISTS (SELECT FROM feather.sync_attempts_default)),
                          ('sync_throughput', EXISTS (SELECT FROM feather.sync_throughput_default)),
                          ('sync_events', EXISTS (SELECT FROM feather.sync_events_default)),
                          ('connection_versions', EXISTS (SELECT FROM feather.connection_versions_default)),
                          ('tool_versions', EXISTS (SELECT FROM feather.tool_versions_default))) AS s (relation, strays)
+            LEFT JOIN LATERAL (SELECT b.name, b.until FROM bounds b WHERE b.relation = s.relation ORDER BY b.until LIMIT 1) AS o
+                ON true
             "#
         );
         let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;

@@ -363,6 +363,17 @@ fn partitions_that_are_missing_and_readers_without_an_end_are_found() {
     let about = "there are none for the time after the next 0 hours";
     assert_eq!(level(page(&outcome), about), "warning");
 
+    db.run(
+        "CREATE TABLE feather.sync_events_20200101 PARTITION OF feather.sync_events
+             FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')",
+    );
+    let outcome = run(&mut doctor(&db.url(), &api.url, &[]));
+    let about = "sync_events_20200101 is past its time";
+    assert_eq!(level(page(&outcome), about), "warning");
+    let mut patient = doctor(&db.url(), &api.url, &[]);
+    patient.env("FEATHER_SYNC__RETENTION__EVENTS", "20000d");
+    assert!(!page(&run(&mut patient)).contains(about));
+
     let reader = db.user(Some("feather_reporter"));
     let worker = db.user(Some("feather_worker"));
     let runtime = tokio::runtime::Builder::new_current_thread()

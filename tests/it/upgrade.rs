@@ -6,5 +6,6 @@ mod contract;
 mod kept;
 mod migrating;
 mod partitioning;
+mod preparing;
 mod schema;
 mod side_by_side;

@@ -72,6 +72,13 @@ async fn ask(config: &Config, db: &Db) -> Vec<Finding> {
     findings.extend(answered(Check::Migrations, schema, |state| {
         vec![schema::judge_migrations(&state, server.schema_is_there)]
     }));
+    if !is_current && server.schema_is_there {
+        findings.extend(answered(
+            Check::Migrations,
+            bounded(db.bounds()).await,
+            |bounds| bounds.iter().map(schema::judge_bound).collect(),
+        ));
+    }
     findings.extend(answered(Check::Roles, rights, |rights| {
         schema::judge_rights(&rights, server.schema_is_there)
     }));
@@ -139,7 +146,7 @@ async fn work(config: &Config, db: &Db) -> Vec<Finding> {
     findings.extend(answered(
         Check::Partitions,
         bounded(async { Ok((db.partitions().await?, db.left_behind().await?)) }).await,
-        |(tables, left_behind)| partitions::judge(&tables, &left_behind),
+        |(tables, left_behind)| partitions::judge(&tables, &config.retention, &left_behind),
     ));
     findings
 }

@@ -2,6 +2,8 @@
 
 use crate::cli::doctor::finding::Check;
 use crate::cli::doctor::finding::Finding;
+use crate::cli::migrate;
+use crate::store::Bound;
 use crate::store::Rights;
 use crate::store::SchemaState;
 
@@ -20,6 +22,16 @@ pub(super) fn judge_migrations(state: &SchemaState, is_there: bool) -> Finding {
             format!("the schema is {missing} migrations behind this program"),
             NEXT,
         ),
+    }
+}
+
+/// On a table that is prepared for a migration which has not come.
+pub(super) fn judge_bound(bound: &Bound) -> Finding {
+    let (what, next) = (migrate::says_bound(bound), migrate::mends_bound(bound));
+    if bound.is_past {
+        Finding::failed(Check::Migrations, what, next)
+    } else {
+        Finding::warning(Check::Migrations, what, next)
     }
 }
 

@@ -137,7 +137,7 @@ impl Invariant {
             }
             Self::SessionsAreBrief => "No session of feather-sync sits idle in a transaction.",
             Self::LocksAreBrief => {
-                "No lock for taking in, counting, partitions or the change feed is held longer than a statement may last."
+                "No lock for taking in, counting, lists and forget, partitions or the change feed is held longer than a statement may last."
             }
         }
     }

@@ -201,11 +201,11 @@ pub(super) async fn locks_are_brief(
         r#"
         SELECT NULL::uuid AS connection_id, NULL::text AS account,
                format('pid %s of user %s holds the lock for %s in a transaction that began at %s', a.pid, a.usename,
-                      CASE l.objid WHEN 2 THEN 'taking in' WHEN 3 THEN 'counting' WHEN 4 THEN 'partitions'
-                                   ELSE 'the change feed' END, a.xact_start) AS "detail!"
+                      CASE l.objid WHEN 2 THEN 'taking in' WHEN 3 THEN 'counting' WHEN 4 THEN 'lists and forget'
+                                   WHEN 5 THEN 'the change feed' ELSE 'partitions' END, a.xact_start) AS "detail!"
         FROM pg_catalog.pg_locks l
         JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.classid = 7305801 AND l.objid IN (2, 3, 4, 5) AND l.objsubid = 2 AND l.granted
+        WHERE l.locktype = 'advisory' AND l.classid = 7305801 AND l.objid IN (2, 3, 4, 5, 7) AND l.objsubid = 2 AND l.granted
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
           AND a.xact_start < clock_timestamp() - 2 * $1::float8 * interval '1 second'
         ORDER BY a.xact_start

@@ -25,6 +25,11 @@ fn read(file: &str) -> String {
     fs::read_to_string(folder().join(file)).unwrap()
 }
 
+/// What creates the schema of the last release.
+pub(crate) fn schema() -> String {
+    read("schema.sql")
+}
+
 /// Every statement of the last release's program.
 pub(crate) fn statements() -> Vec<String> {
     read("statements.jsonl")
@@ -42,7 +47,7 @@ pub(crate) async fn world() -> World {
 
 pub(crate) async fn world_with(scenario: Scenario) -> World {
     let world = World::from_template("template0", scenario).await;
-    world.execute(&read("schema.sql")).await;
+    world.execute(&schema()).await;
     world
 }
 

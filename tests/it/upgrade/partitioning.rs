@@ -11,7 +11,7 @@ use crate::world::World;
 use sqlx::PgConnection;
 
 /// More than is swapped without being prepared: 8 MB of attempts over a hundred days, and some minutes.
-const ROWS: &str = "
+pub(crate) const ROWS: &str = "
 INSERT INTO feather.sync_attempts (account, connection_id, kind, attempt, worker, started_at, finished_at, outcome, http_status, tools_status)
 SELECT 'default', md5((n % 9000)::text)::uuid, 'finalize', 1, 'old', at, at, 'synced', 200, 'synced'
 FROM generate_series(1, 90000) n, LATERAL (SELECT now() - n * interval '100 seconds' AS at) t;
@@ -20,10 +20,11 @@ SELECT 'default', date_trunc('minute', now()) - m * interval '1 hour', 'old', 1,
 CREATE VIEW public.theirs WITH (security_barrier) AS SELECT connection_id, finished_at FROM feather.sync_attempts";
 
 /// What `migrate` does before its migrations, in its steps.
-const INDEX: &str = "CREATE UNIQUE INDEX sync_attempts_before_pkey ON feather.sync_attempts (connection_id, id, finished_at)";
-const BOUND: &str = "ALTER TABLE feather.sync_attempts ADD CONSTRAINT before_partitions
+pub(crate) const INDEX: &str = "CREATE UNIQUE INDEX sync_attempts_before_pkey ON feather.sync_attempts (connection_id, id, finished_at)";
+pub(crate) const BOUND: &str = "ALTER TABLE feather.sync_attempts ADD CONSTRAINT before_partitions
     CHECK (finished_at < '2100-01-01 00:00+00') NOT VALID";
-const VALIDATED: &str = "ALTER TABLE feather.sync_attempts VALIDATE CONSTRAINT before_partitions";
+pub(crate) const VALIDATED: &str =
+    "ALTER TABLE feather.sync_attempts VALIDATE CONSTRAINT before_partitions";
 
 const SUM: &str = "SELECT md5(string_agg(concat_ws(' ', id, connection_id, finished_at), ',' ORDER BY id)) FROM feather.sync_attempts WHERE worker = 'old'";
 
@@ -36,13 +37,13 @@ WHERE c.relkind IN ('r', 'i') AND c.relname IN ('sync_attempts', 'sync_attempts_
                                                 'sync_attempts_finished_before', 'sync_attempts_before_pkey')
 ORDER BY 1";
 
-async fn large() -> World {
+pub(crate) async fn large() -> World {
     let world = kept::world().await;
     world.execute(ROWS).await;
     world
 }
 
-async fn migrated(world: &World) {
+pub(crate) async fn migrated(world: &World) {
     let done = run(world, &["migrate"]).await;
     assert_eq!(done.status.code(), Some(0), "{}", said(&done));
     let check = run(world, &["migrate", "--check"]).await;

@@ -174,6 +174,7 @@ fn plantings(invariant: Invariant) -> Vec<Planting> {
         Invariant::LocksAreBrief => vec![
             Session("BEGIN; SELECT pg_advisory_xact_lock(7305801, 2)", IDLE),
             Session("BEGIN; SELECT pg_advisory_xact_lock(7305801, 3)", IDLE),
+            Session("BEGIN; SELECT pg_advisory_xact_lock(7305801, 7)", IDLE),
         ],
     }
 }
