@@ -69,6 +69,7 @@ impl Worker {
         if !self.leases_hold() {
             works &= self.told(self.expire_leases().await);
         }
+        works &= self.told(self.forget_ended().await);
         if round.is_multiple_of(COUNT_EVERY) {
             works &= self.told(self.give_sign_of_life().await);
             works &= self.told(self.bring_counts_up_to_date().await);
