@@ -99,9 +99,9 @@ pub async fn serve(
         ))
         .merge(dashboard::guarded(&desk))
         .merge(dashboard::open())
-        .route("/readyz", get(readyz))
+        .route(door::READINESS, get(readyz))
         .route(
-            "/healthz",
+            door::HEALTH,
             get(|| async { Json(json!({"status": "alive"})) }),
         )
         .layer(middleware::from_fn_with_state(door, door::check))

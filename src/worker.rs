@@ -54,9 +54,9 @@ use crate::worker::agenda::Agenda;
 use crate::worker::gather::Ended;
 use crate::worker::inbox::Inbox;
 use crate::worker::slots::Slots;
+use crate::worker::unheard::Leases;
 use crate::worker::unheard::Unheard;
 use crate::worker::waits::Waits;
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -154,8 +154,8 @@ pub struct Worker {
     outage: Mutex<Outage>,
     /// Accounts whose counts were last shown.
     counted: Mutex<Vec<String>>,
-    /// Lease tokens of the jobs that are worked on, with their connections.
-    held: Mutex<HashMap<Uuid, unheard::AtWork>>,
+    /// What this replica has leased and has heard of.
+    leases: Mutex<Leases>,
 }
 
 /// The parts of a running worker that outlive a tick.
@@ -206,7 +206,7 @@ impl Worker {
             passed_over: Mutex::default(),
             commits: AtomicU64::new(0),
             counted: Mutex::default(),
-            held: Mutex::default(),
+            leases: Mutex::default(),
             listening: AtomicBool::new(false),
             queued: AtomicI64::new(i64::MAX),
             history_left: AtomicBool::new(false),

@@ -9,6 +9,7 @@ use hyper_util::service::TowerToHyperService;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -125,17 +126,26 @@ impl Open {
     }
 }
 
-/// Which of them, oldest first, is ended for another: the oldest from where most come. So whoever opens many ends his own.
+/// Which of them, oldest first, is ended for another: the oldest from the network where most come from. So whoever opens
+/// many ends his own.
 fn dispensable<'v>(visits: impl Iterator<Item = &'v Visit> + Clone) -> Option<usize> {
     let mut from: HashMap<IpAddr, usize> = HashMap::new();
     for visit in visits.clone() {
-        *from.entry(visit.from).or_default() += 1;
+        *from.entry(network(visit.from)).or_default() += 1;
     }
     visits
         .enumerate()
         .filter(|(_, visit)| !visit.is_held.load(Ordering::Relaxed))
-        .min_by_key(|(at, visit)| (Reverse(from.get(&visit.from).copied()), *at))
+        .min_by_key(|(at, visit)| (Reverse(from.get(&network(visit.from)).copied()), *at))
         .map(|(at, _)| at)
+}
+
+/// Where one and the same may come from. Of IPv6, what a single customer is given: 64 bits.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
 }
 
 async fn converse(stream: TcpStream, visit: Visit, router: Router) {
@@ -168,6 +178,13 @@ mod tests {
         assert_eq!(dispensable(visits.iter()), Some(1));
         assert_eq!(dispensable(visits[..4].iter()), Some(0));
         assert_eq!(dispensable([].iter()), None);
+    }
+
+    #[test]
+    fn all_addresses_of_a_network_of_ipv6_count_as_one() {
+        let there = |last| Visit::begin(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
+        let visits = [from(1), from(1), there(1), there(2), there(3)];
+        assert_eq!(dispensable(visits.iter()), Some(2));
     }
 
     #[test]

@@ -30,6 +30,10 @@ use tokio::time::Instant;
 pub(super) const ENQUEUE: &str = "/api/v1/enqueue";
 /// The dashboard's actions, which only its own pages ask for, and who brings the token.
 pub(super) const DO: &str = "/do/";
+/// Whether the process is alive.
+pub(super) const HEALTH: &str = "/healthz";
+/// Whether it can do its work.
+pub(super) const READINESS: &str = "/readyz";
 
 /// What the checks go by.
 #[derive(Clone)]
@@ -83,7 +87,10 @@ impl Door {
 pub(super) async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
     // A page elsewhere can make a browser resolve its own name to 127.0.0.1; such a request names that host.
     let host = only(request.headers(), &header::HOST);
-    if door.loopback && !host.is_some_and(is_loopback_host) {
+    // Load balancers that speak HTTP/1.0 name none when they ask for health; a browser always does.
+    let is_health_check = matches!(request.uri().path(), HEALTH | READINESS)
+        && !request.headers().contains_key(header::HOST);
+    if door.loopback && !is_health_check && !host.is_some_and(is_loopback_host) {
         let why = "this listener is on a loopback address and answers to localhost only";
         return refuse(StatusCode::FORBIDDEN, why);
     }

@@ -288,7 +288,14 @@ pub(super) async fn give_back(
     connection_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE feather.sync_accounts a
+        "WITH locked AS MATERIALIZED (
+             -- In the order in which all others lock them that need several.
+             SELECT account FROM feather.sync_accounts
+             WHERE account IN (SELECT account FROM feather.sync_jobs WHERE connection_id = ANY($1))
+             ORDER BY account
+             FOR UPDATE
+         )
+         UPDATE feather.sync_accounts a
          SET tokens = a.tokens + GREATEST(0, unsent.calls - a.requests_per_minute / 60.0
                                              * EXTRACT(epoch FROM clock_timestamp() - unsent.started_at))::float8,
              paused_until = CASE WHEN a.pause_reason IS NOT NULL AND a.paused_until = unsent.lease_until THEN now()
@@ -296,7 +303,7 @@ pub(super) async fn give_back(
          FROM (SELECT account, count(*) AS calls, max(lease_until) AS lease_until, min(started_at) AS started_at
                FROM feather.sync_jobs
                WHERE connection_id = ANY($1) GROUP BY account) AS unsent
-         WHERE a.account = unsent.account",
+         WHERE a.account = unsent.account AND a.account = ANY (ARRAY(SELECT account FROM locked))",
         connection_ids
     )
     .execute(conn)

@@ -88,6 +88,21 @@ impl Db {
         session.settle(result)
     }
 
+    /// Which of these tokens still hold a lease, be it over or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leases_among(&self, tokens: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let mut session = self.session().await?;
+        let query = sqlx::query_scalar!(
+            r#"SELECT lease_token AS "token!" FROM feather.sync_jobs
+               WHERE state = 'running' AND lease_token = ANY($1)"#,
+            tokens
+        );
+        let result = within(async { Ok(query.fetch_all(&mut *session).await?) }).await;
+        session.settle(result)
+    }
+
     /// Ends up to `limit` attempts whose lease has run out: recorded as crashed, then due again at once, or dead
     /// when `max_attempts` are spent. Needs no permit, so a paused or backlogged account leaves no orphans.
     ///

@@ -244,8 +244,8 @@ impl Db {
         }
     }
 
-    /// Has every connection asked after that is absent. Only its own 404 removes it. Polls are made behind all fresh work.
-    /// Returns how many there are.
+    /// Has every connection asked after that is absent, but for one whose job is dead of a finalize that failed. Only its
+    /// own 404 removes it. Polls are made behind all fresh work. Returns how many are absent.
     ///
     /// # Errors
     /// When the database fails; some are asked after then. Safe to repeat.
@@ -274,14 +274,14 @@ impl Db {
                                        WHERE r.connection_id = ANY (ARRAY(SELECT id FROM page WHERE absent)))
                     ORDER BY p.id
                     -- Nor is a dead one heard of: had its account been told of a 404 last, the connection were removed.
-                    -- What has died since the list was asked for may just have removed it.
+                    -- What has died since the list was asked for may just have removed it. It is wanted since it was, and
+                    -- follows the finalize that it did: where that has failed no poll is what was asked for, and it stays.
                     ON CONFLICT (connection_id) DO UPDATE
                     SET state = 'pending', error_class = NULL, account = excluded.account, phase = excluded.phase,
                         priority = excluded.priority, asked_priority = NULL, run_at = excluded.run_at, not_before = NULL,
-                        wanted_at = excluded.wanted_at, finalize_started_at = excluded.finalize_started_at,
                         settle_deadline = excluded.settle_deadline, settle_polls = 0, seen_fingerprint = NULL,
                         seen_at = NULL, attempt = 0, malformed = 0
-                    WHERE j.state = 'dead' AND j.run_at < $2
+                    WHERE j.state = 'dead' AND j.run_at < $2 AND (j.phase <> 'finalize' OR j.error_class = 'tools_failed')
                 )
                 SELECT count(*) FILTER (WHERE absent) AS "absent!",
                        (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last

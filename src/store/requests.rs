@@ -149,7 +149,8 @@ impl Db {
                 UPDATE feather.sync_jobs j
                 SET state = 'pending', phase = 'finalize', account = w.account, error_class = NULL,
                     settle_deadline = NULL, settle_polls = 0, seen_fingerprint = NULL, seen_at = NULL,
-                    -- One that nobody had asked for gives way: its time and its place in line were nobody's wish.
+                    -- One that nobody had asked for gives way: its time, its place in line and what was tried in vain were
+                    -- nobody's wish.
                     priority = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
                                     THEN w.priority ELSE LEAST(j.priority, w.priority) END,
                     asked_priority = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
@@ -161,8 +162,10 @@ impl Db {
                     not_before = CASE WHEN j.state = 'dead' THEN NULL ELSE j.not_before END,
                     wanted_at = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
                                      THEN w.wanted_at ELSE LEAST(j.wanted_at, w.wanted_at) END,
-                    attempt = CASE WHEN j.state = 'dead' THEN 0 ELSE j.attempt END,
-                    malformed = CASE WHEN j.state = 'dead' THEN 0 ELSE j.malformed END
+                    attempt = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                   THEN 0 ELSE j.attempt END,
+                    malformed = CASE WHEN j.state = 'dead' OR j.phase <> 'finalize' AND j.finalize_started_at = j.wanted_at
+                                     THEN 0 ELSE j.malformed END
                 FROM wanted w
                 WHERE j.connection_id = w.connection_id AND j.connection_id = ANY (ARRAY(SELECT connection_id FROM held))
                 RETURNING j.connection_id, j.account, j.priority, j.run_at

@@ -86,7 +86,7 @@ impl Worker {
             }
             if step != Step::Again || !tries.go_on(GIVE_BACK, &error).await {
                 tracing::error!(jobs = unstarted.len(), %error, "cannot give leases back; they will run out");
-                return;
+                return self.let_go(unstarted);
             }
         }
     }
@@ -111,6 +111,7 @@ impl Worker {
                             *verdict = verdict::unstorable(verdict, why.clone());
                         } else {
                             tracing::error!(connection.id = %id, account = %job.account, error = why, "what became of {id} cannot be written down; its lease will run out");
+                            self.leave([&*job]);
                         }
                         has_answer
                     });
@@ -120,8 +121,10 @@ impl Worker {
                         parts.push_back(part);
                     }
                 }
-                // Held on to, so that nobody takes the lease for one whose call was never made.
-                Part::Left => self.slots.free(part),
+                Part::Left => {
+                    self.leave(part.finished.iter().map(|finished| &finished.job));
+                    self.slots.free(part);
+                }
             }
         }
     }

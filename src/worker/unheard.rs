@@ -8,6 +8,7 @@ use crate::worker::Account;
 use crate::worker::Running;
 use crate::worker::Worker;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -18,9 +19,18 @@ use uuid::Uuid;
 const MAY_TURN_UP: Duration = Duration::from_secs(35);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Lease tokens that this replica knows of.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    /// Of jobs that are worked on.
+    at_work: HashMap<Uuid, AtWork>,
+    /// Of calls that were made and cannot be written down: they have to run out.
+    left: HashSet<Uuid>,
+}
+
 /// A job that is worked on.
 #[derive(Clone, Debug)]
-pub(super) struct AtWork {
+struct AtWork {
     connection_id: Uuid,
     /// Of a refresh: whose.
     refreshed_for: Option<AccountName>,
@@ -36,33 +46,59 @@ pub(super) struct Unheard {
 impl Worker {
     /// Remembers that these are worked on.
     pub(super) fn hold<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
-        self.lock_held().extend(jobs.into_iter().map(|job| {
-            let is_refresh = job.phase == Phase::Refresh;
-            let at_work = AtWork {
-                connection_id: job.connection_id,
-                refreshed_for: is_refresh.then(|| job.account.clone()),
-            };
-            (job.lease_token, at_work)
-        }));
+        self.lock_leases()
+            .at_work
+            .extend(jobs.into_iter().map(|job| {
+                let is_refresh = job.phase == Phase::Refresh;
+                let at_work = AtWork {
+                    connection_id: job.connection_id,
+                    refreshed_for: is_refresh.then(|| job.account.clone()),
+                };
+                (job.lease_token, at_work)
+            }));
     }
 
-    /// They are written down or given back. What can be neither stays held on to: its lease has to run out.
+    /// They are worked on no longer: written down, given back, or never begun.
     pub(super) fn let_go<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) {
-        let mut held = self.lock_held();
+        let mut leases = self.lock_leases();
         let mut refreshed = false;
         for job in jobs {
-            let ended = held.remove(&job.lease_token);
+            let ended = leases.at_work.remove(&job.lease_token);
             refreshed |= ended.is_some_and(|ended| ended.refreshed_for.is_some());
         }
-        drop(held);
+        drop(leases);
         if refreshed && self.slots.were_full_of_refreshes() {
             self.wake.notify_one();
         }
     }
 
+    /// They are worked on no longer, though their calls were made and cannot be written down. Nobody is to take their
+    /// leases for those of a claim that was not heard of.
+    pub(super) fn leave<'a>(&self, jobs: impl IntoIterator<Item = &'a Job> + Clone) {
+        let tokens = jobs.clone().into_iter().map(|job| job.lease_token);
+        self.lock_leases().left.extend(tokens);
+        self.let_go(jobs);
+    }
+
+    /// Forgets leases that were left and have ended since.
+    pub(super) async fn forget_ended(&self) -> Result<(), StoreError> {
+        let left: Vec<_> = self.lock_leases().left.iter().copied().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let held = self.db.leases_among(&left).await?;
+        let ended = left.iter().filter(|token| !held.contains(token));
+        let mut leases = self.lock_leases();
+        for token in ended {
+            leases.left.remove(token);
+        }
+        Ok(())
+    }
+
     /// Connections that are worked on.
     pub(super) fn at_work(&self) -> Vec<Uuid> {
-        self.lock_held()
+        self.lock_leases()
+            .at_work
             .values()
             .map(|at_work| at_work.connection_id)
             .collect()
@@ -72,15 +108,16 @@ impl Worker {
     /// budget. Calls that take long would else take every slot, few as they are in a minute.
     pub(super) fn refreshes_for(&self, account: &Account) -> f64 {
         let (mut all, mut own) = (0_u32, 0_u32);
-        let held = self.lock_held();
-        for whose in held
+        let leases = self.lock_leases();
+        for whose in leases
+            .at_work
             .values()
             .filter_map(|at_work| at_work.refreshed_for.as_ref())
         {
             all += 1;
             own += u32::from(*whose == account.name);
         }
-        drop(held);
+        drop(leases);
         let left = |slots: u32, taken: u32| {
             (f64::from(slots) * self.settings.budget_share)
                 .floor()
@@ -111,7 +148,10 @@ impl Worker {
         let Some(unheard) = running.unheard.filter(|unheard| now >= unheard.look_at) else {
             return Ok(());
         };
-        let held: Vec<_> = self.lock_held().keys().copied().collect();
+        let held: Vec<_> = {
+            let leases = self.lock_leases();
+            leases.at_work.keys().chain(&leases.left).copied().collect()
+        };
         let given_back = self.db.release_others(&self.settings.name, &held).await?;
         if given_back > 0 {
             tracing::info!(
@@ -137,7 +177,7 @@ impl Worker {
         }
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, HashMap<Uuid, AtWork>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

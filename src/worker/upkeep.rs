@@ -1,4 +1,4 @@
-//! What has to be done now and then: expire leases, give signs of life, refresh counts, delete old history.
+//! What has to be done now and then: expire leases, tell the fleet of this replica, refresh counts, delete old history.
 
 use crate::domain::ErrorClass;
 use crate::domain::Outcome;
@@ -20,11 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 /// What the upkeep is called where it hangs or cannot be done.
 const WHAT: &str = "do the upkeep";
+const SIGN_ON: &str = "tell the fleet that it is alive";
+/// The fleet takes a replica for dead that it has not heard of for 45 s.
+const SIGN_ON_EVERY: Duration = Duration::from_secs(10);
 /// A lost lease is found within this time after it has run out.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 const EXPIRE_BATCH: u32 = 200;
-/// Counts, signs of life and a look at the key files come every second round.
+/// Counts and a look at the key files come every second round.
 const COUNT_EVERY: u32 = 2;
 /// From so many rows on the queue is counted in the order of its table.
 const MANY_ROWS: i64 = 1_000;
@@ -38,6 +41,43 @@ const PARTITION_AGAIN: u32 = 60;
 
 impl Worker {
     pub(super) async fn keep_up_until(self: Arc<Self>, stop: CancellationToken) {
+        // Before anything is counted: an account is known by those who serve it.
+        self.sign_on().await;
+        tokio::join!(self.sign_on_until(&stop), self.come_round_until(&stop));
+        // Unless it is said, the fleet takes this replica for alive for some time yet.
+        if let Err(error) = self.db.deregister(&self.settings.name).await {
+            tracing::debug!(%error, "cannot sign off");
+        }
+    }
+
+    /// Beside the rounds, since one of them may take minutes where the database is slow.
+    async fn sign_on_until(&self, stop: &CancellationToken) {
+        loop {
+            let pause = SIGN_ON_EVERY.mul_f64(0.8 + 0.2 * self.dice.roll());
+            self.give_sign(SIGN_ON, pause);
+            let pause = tokio::time::sleep(pause);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+            self.sign_on().await;
+        }
+    }
+
+    /// Without it the fleet takes this replica for dead.
+    async fn sign_on(&self) {
+        self.give_sign(SIGN_ON, Duration::ZERO);
+        let accounts: Vec<_> = self
+            .accounts
+            .iter()
+            .map(|account| account.name.clone())
+            .collect();
+        match self.db.heartbeat(&self.settings.name, &accounts).await {
+            Ok(()) => self.note_success(SIGN_ON),
+            Err(error) => self.note_trouble(SIGN_ON, &error),
+        }
+    }
+
+    async fn come_round_until(&self, stop: &CancellationToken) {
         let mut round: u32 = 0;
         while !stop.is_cancelled() {
             self.lock_progress().upkept_at = self.clock.now();
@@ -53,10 +93,6 @@ impl Worker {
                 () = stop.cancelled() => {}
             }
         }
-        // Unless it is said, the fleet takes this replica for alive for some time yet.
-        if let Err(error) = self.db.deregister(&self.settings.name).await {
-            tracing::debug!(%error, "cannot sign off");
-        }
     }
 
     /// Whether all of it could be done. What one part cannot do keeps no other from being done.
@@ -69,8 +105,8 @@ impl Worker {
         if !self.leases_hold() {
             works &= self.told(self.expire_leases().await);
         }
+        works &= self.told(self.forget_ended().await);
         if round.is_multiple_of(COUNT_EVERY) {
-            works &= self.told(self.give_sign_of_life().await);
             works &= self.told(self.bring_counts_up_to_date().await);
         }
         if round.is_multiple_of(DELETE_EVERY) {
@@ -90,17 +126,6 @@ impl Worker {
     fn told(&self, done: Result<(), StoreError>) -> bool {
         done.inspect_err(|error| self.note_trouble(WHAT, error))
             .is_ok()
-    }
-
-    /// Without it the fleet takes this replica for dead.
-    async fn give_sign_of_life(&self) -> Result<(), StoreError> {
-        self.give_sign(WHAT, Duration::ZERO);
-        let accounts: Vec<_> = self
-            .accounts
-            .iter()
-            .map(|account| account.name.clone())
-            .collect();
-        self.db.heartbeat(&self.settings.name, &accounts).await
     }
 
     async fn bring_counts_up_to_date(&self) -> Result<(), StoreError> {
@@ -124,7 +149,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A bounded part each time: leases and signs of life must not wait for a long-neglected history.
+    /// A bounded part each time: leases must not wait for a long-neglected history.
     async fn delete_history(&self) -> Result<(), StoreError> {
         for _ in 0..DELETE_BATCHES {
             self.give_sign(WHAT, Duration::ZERO);

@@ -67,6 +67,30 @@ async fn a_working_daemon_is_alive_ready_and_measured() {
     replica.stop().await;
 }
 
+/// As load balancers ask, in the HTTP of 1996.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_need_not_say_which_host_it_asks_and_all_else_has_to() {
+    let mut world = World::new().await;
+    let (replica, port) = listening(&mut world, "127.0.0.1").await;
+    for (line, headers, expected) in [
+        ("GET /healthz", "", 200),
+        ("GET /readyz", "", 200),
+        ("HEAD /readyz", "", 200),
+        ("GET /metrics", "", 403),
+        ("GET /", "", 403),
+        ("POST /readyz", "", 405),
+        ("GET /readyz", "Host: evil.example\r\n", 403),
+        ("GET /readyz", "Host: a\r\nHost: b\r\n", 403),
+        ("GET /readyz", "Host: \r\n", 403),
+        ("GET /readyz", "Origin: http://evil.example\r\n", 403),
+        ("GET /readyz", "Sec-Fetch-Site: cross-site\r\n", 403),
+    ] {
+        let answer = ask(port, &format!("{line} HTTP/1.0\r\n{headers}\r\n")).await;
+        assert_eq!(status(&answer), expected, "{line} {headers:?}");
+    }
+    replica.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_whose_database_is_away_stays_alive_and_says_why_it_is_not_ready() {
     let mut world = World::new().await;

@@ -239,19 +239,19 @@ async fn a_request_that_comes_before_a_refresh_makes_it_a_finalize() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_planned_for_later_takes_the_place_of_what_nobody_asked_for_and_keeps_its_time()
- {
+async fn a_request_takes_the_place_of_what_nobody_asked_for_with_its_own_time_and_all_its_attempts()
+{
     let (mut world, ids) = synced_a_day_ago(3).await;
     world.leave_broken();
     // A refresh that failed once, a poll that a list led to, and a poll that a request led to.
     world
         .execute(&format!(
             "INSERT INTO feather.sync_jobs
-                 (connection_id, account, phase, priority, asked_priority, attempt, run_at, not_before, wanted_at,
+                 (connection_id, account, phase, priority, asked_priority, attempt, malformed, run_at, not_before, wanted_at,
                   finalize_started_at, settle_deadline)
-             VALUES ('{}', 'default', 'refresh', 2000, 1000, 1, now(), now() + interval '1 hour', now(), now(), NULL),
-                    ('{}', 'default', 'settle', 1000, NULL, 0, now(), NULL, now(), now(), now() + interval '1 hour'),
-                    ('{}', 'default', 'settle', 5, NULL, 0, now(), NULL, now() - interval '1 minute', now(), now() + interval '1 hour')",
+             VALUES ('{}', 'default', 'refresh', 2000, 1000, 2, 1, now(), now() + interval '1 hour', now(), now(), NULL),
+                    ('{}', 'default', 'settle', 1000, NULL, 19, 3, now(), NULL, now(), now(), now() + interval '1 hour'),
+                    ('{}', 'default', 'settle', 5, NULL, 4, 2, now(), NULL, now() - interval '1 minute', now(), now() + interval '1 hour')",
             ids[0], ids[1], ids[2]
         ))
         .await;
@@ -268,19 +268,19 @@ async fn a_request_that_is_planned_for_later_takes_the_place_of_what_nobody_aske
         running: &[],
     };
     db.take_in(&look).await.unwrap();
-    let jobs: Vec<(Uuid, i16, bool, bool, i32)> = world
+    let jobs: Vec<(Uuid, i16, bool, bool, i32, i32)> = world
         .rows(
             "SELECT connection_id, priority, run_at > now() + interval '23 hours', wanted_at > now() + interval '23 hours',
-                    attempt
+                    attempt, malformed
              FROM feather.sync_jobs WHERE phase = 'finalize' AND asked_priority IS NULL ORDER BY connection_id",
         )
         .await;
     assert_eq!(
         jobs,
         [
-            (ids[0], 1500, true, true, 1),
-            (ids[1], 1500, true, true, 0),
-            (ids[2], 5, false, false, 0)
+            (ids[0], 1500, true, true, 0, 0),
+            (ids[1], 1500, true, true, 0, 0),
+            (ids[2], 5, false, false, 4, 2)
         ]
     );
     // Sooner than the server allows.

@@ -1,9 +1,9 @@
 //! How fast tokens are tried: after a wrong one, two a second from the same address.
 
+use crate::admin::connections::network;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -43,14 +43,6 @@ impl Guesses {
             next.insert(from, over);
         }
         Some(if is_right { turn } else { over })
-    }
-}
-
-/// Of IPv6, what a single customer is given: 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 

@@ -89,3 +89,55 @@ async fn one_job_that_is_always_refused_is_not_the_only_probe_even_if_it_comes_f
         replica.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_get_unsent_calls_back_are_locked_in_the_order_of_their_names() {
+    let mut world = World::new().await;
+    // Its leases are nobody's.
+    world.leave_broken();
+    // The order is not left to what the planner prefers.
+    world
+        .execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_sort = off', current_database()); END $$",
+        )
+        .await;
+    let names = ["d", "f", "b", "g", "a", "e", "c"];
+    for (id, name) in ids(7).iter().zip(names) {
+        world
+            .execute(&format!(
+                "INSERT INTO feather.sync_accounts (account, requests_per_minute) VALUES ('{name}', 60);
+                 INSERT INTO feather.sync_jobs (connection_id, account, state, worker, lease_token, lease_until, priority,
+                                                started_at, finalize_started_at, run_at, wanted_at, attempt)
+                 VALUES ('{id}', '{name}', 'running', 'lost', gen_random_uuid(), now() + interval '1 hour', 0,
+                         now(), now(), now(), now(), 1)"
+            ))
+            .await;
+    }
+    let mut other = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT FROM feather.sync_accounts WHERE account = 'a' FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let db = world.db();
+    let look = async {
+        world
+            .until(
+                "(SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock') = 1",
+            )
+            .await;
+        let free = sqlx::query(
+            "SELECT FROM feather.sync_accounts WHERE length(account) = 1 FOR UPDATE SKIP LOCKED",
+        )
+        .fetch_all(&mut *other)
+        .await
+        .unwrap();
+        other.commit().await.unwrap();
+        free.len()
+    };
+    let (given_back, free) = tokio::join!(db.release_others("lost", &[]), look);
+    assert_eq!(given_back.unwrap(), names.len());
+    db.close().await;
+    // While it waits for the first, it holds none of the others.
+    assert_eq!(free, names.len());
+}

@@ -76,6 +76,63 @@ async fn what_is_gone_although_its_job_is_dead_is_removed() {
     assert_eq!(world.finalizes(id), 1);
 }
 
+/// A request's job has died like this; then a list lacks its connection, which is still there and has settled.
+async fn died_and_was_asked_after(fault: Fault) -> (World, Uuid, chrono::DateTime<chrono::Utc>) {
+    let world = reconciling(4).await;
+    hold(&world, 4).await;
+    let id = world.sim.ids()[0];
+    world.sim.set_faults(vec![FaultRule {
+        ids: vec![id],
+        ..FaultRule::new(fault)
+    }]);
+    world.enqueue(&[id]).await;
+    let asked_at = world.value("SELECT clock_timestamp()").await;
+    world.drain().await;
+    world.sim.set_faults(Vec::new());
+    let listed_at = world.value("SELECT clock_timestamp()").await;
+    let asked = world
+        .db()
+        .ask_after_absent(&"default".into(), listed_at, Duration::from_secs(60))
+        .await;
+    assert_eq!(asked.unwrap(), 4);
+    world.drain().await;
+    assert_eq!(world.finalizes(id), 1);
+    (world, id, asked_at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_finalize_was_refused_stays_dead_and_no_poll_says_that_it_was_served() {
+    let (world, id, asked_at) = died_and_was_asked_after(Fault::status(422)).await;
+    let (state, class, served): (String, String, bool) = world
+        .row(&format!(
+            "SELECT state, last_error_class, COALESCE(last_success_started_at > '{asked_at}', false)
+             FROM feather.sync_status WHERE connection_id = '{id}'"
+        ))
+        .await;
+    assert_eq!(
+        (state.as_str(), class.as_str(), served),
+        ("dead", "invalid_request", false)
+    );
+    assert_eq!(world.story(id).await, ["dead/invalid_request"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_died_after_its_finalize_is_served_by_that_once_a_poll_finds_it_settled() {
+    let (world, id, asked_at) = died_and_was_asked_after(Fault::ToolsFailed).await;
+    let (state, served): (String, bool) = world
+        .row(&format!(
+            "SELECT s.state, s.last_success_started_at > '{asked_at}' AND s.last_success_started_at = a.started_at
+             FROM feather.sync_status s JOIN feather.sync_attempts a USING (connection_id)
+             WHERE connection_id = '{id}' AND a.kind = 'finalize'"
+        ))
+        .await;
+    assert_eq!((state.as_str(), served), ("idle", true));
+    let story = world.story(id).await;
+    assert_eq!(story.last().unwrap(), "synced");
+    assert!(story.contains(&"dead/tools_failed".to_owned()), "{story:?}");
+    world.equals_truth(id).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_back_and_is_gone_again_is_removed_again_and_asked_after_once() {
     let world = reconciling(4).await;

@@ -133,3 +133,39 @@ async fn the_next_refresh_begins_once_one_is_over() {
     assert_eq!(refreshed, ids);
     world.check().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_cannot_be_written_down_takes_the_place_of_another_no_longer_than_its_lease()
+{
+    let (mut world, ids) = synced_a_day_ago(1).await;
+    for (key, value) in [
+        ("WORKER__CONCURRENCY", "2"),
+        ("RECONCILE__BUDGET_SHARE", "0.5"),
+        ("WORKER__LEASE", "5s"),
+        ("API__REQUEST_TIMEOUT", "2s"),
+        ("API__CONNECT_TIMEOUT", "1s"),
+    ] {
+        world.set(&format!("FEATHER_SYNC__{key}"), value);
+    }
+    world.sim.script(ids[0], [Fault::status(503)]);
+    world
+        .execute(
+            "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '22000'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON feather.sync_attempts
+             FOR EACH ROW WHEN (NEW.outcome = 'retry') EXECUTE FUNCTION public.refuse();",
+        )
+        .await;
+    let replica = world.start();
+    world
+        .until("EXISTS (SELECT FROM feather.sync_attempts WHERE outcome = 'crashed')")
+        .await;
+    // One refresh at a time is allowed, and nobody is at the other one any more.
+    world.until(NOTHING_LEFT).await;
+    replica.stop().await;
+    let story = world.story(ids[0]).await;
+    assert_eq!(story[..2], ["synced", "crashed/lease_lost"]);
+    assert_eq!(story.last().unwrap(), "synced");
+    assert_eq!(refreshes(&world).len(), 2);
+    world.check().await;
+}

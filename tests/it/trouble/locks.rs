@@ -2,6 +2,7 @@
 
 use super::Scene;
 use super::synced_at_once;
+use crate::world::World;
 use crate::world::ids;
 use sqlx::Acquire;
 
@@ -130,6 +131,33 @@ async fn a_lock_on_the_inbox_keeps_nobody_from_what_is_in_the_queue() {
     scene.is_ready().await;
     scene.synced_at_once(&ids).await;
     replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_gives_signs_of_life_while_its_upkeep_waits() {
+    let world = World::new().await;
+    let replica = world.start();
+    world
+        .until("EXISTS (SELECT FROM feather.sync_counts)")
+        .await;
+    let mut other = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT FROM feather.sync_counts FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    world
+        .until(
+            "EXISTS (SELECT FROM pg_stat_activity a, feather.sync_replicas r
+                     WHERE a.datname = current_database() AND a.wait_event_type = 'Lock'
+                       AND a.query LIKE '%feather.sync_counts%' AND r.seen_at > a.query_start)",
+        )
+        .await;
+    other.rollback().await.unwrap();
+    replica.stop().await;
+    let replicas: i64 = world
+        .value("SELECT count(*) FROM feather.sync_replicas")
+        .await;
+    assert_eq!(replicas, 0, "it has signed off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
