@@ -62,6 +62,7 @@ pub use account::AccountRow;
 pub use account::PausedAccount;
 pub use actions::Action;
 pub use actions::ActionRow;
+pub use actions::Begun;
 pub use actions::Ended;
 pub use actions::Portion;
 pub use actions::Turn;

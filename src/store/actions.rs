@@ -88,6 +88,17 @@ impl fmt::Display for Turn {
     }
 }
 
+/// What there was to do.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// This, and the turn at it is ours.
+    Turn(Box<Turn>),
+    /// Others are at it, or somebody holds it just now, or it is not known to this version.
+    Others,
+    /// Nothing.
+    Nothing,
+}
+
 /// How an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -209,11 +220,7 @@ impl Db {
     ///
     /// # Errors
     /// When the database fails; a turn that was taken then is over with its lease.
-    pub async fn begin_action(
-        &self,
-        worker: &str,
-        lease: Duration,
-    ) -> Result<Option<Turn>, StoreError> {
+    pub async fn begin_action(&self, worker: &str, lease: Duration) -> Result<Begun, StoreError> {
         let mut session = self.session().await?;
         let result = within(async {
             // Most of the time there is none, and to find that takes one question.
@@ -223,7 +230,7 @@ impl Db {
             .fetch_one(&mut *session)
             .await?;
             if !is_any {
-                return Ok(None);
+                return Ok(Begun::Nothing);
             }
             let mut tx = session.begin().await?;
             let known = first_known(&mut tx, lease).await?;
@@ -241,7 +248,7 @@ impl Db {
                 .await?;
             }
             tx.commit().await?;
-            Ok(known)
+            Ok(known.map_or(Begun::Others, |turn| Begun::Turn(Box::new(turn))))
         })
         .await;
         session.settle(result)

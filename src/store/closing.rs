@@ -15,6 +15,8 @@ use crate::store::tools::ToolIds;
 use crate::store::tools::column;
 use crate::store::tools::connections;
 use crate::store::tools::warnings_json;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -37,11 +39,16 @@ pub(super) struct Closing<'a> {
     pub(super) first: &'a [SnapshotWrite<'a>],
     /// Theirs, in the same order.
     pub(super) lease_tokens: &'a [Uuid],
+    /// What the database's time was taken for, where it was not asked.
+    pub(super) reckoned: Option<DateTime<Utc>>,
 }
 
 impl Closing<'_> {
-    /// Writes it, unless the lease of one of the `first` is lost: then nothing, and `false` is returned. After it nothing may be waited for that others hold: an event's number is drawn under a lock that the
-    /// transaction keeps to its end, so that no larger number is seen before a smaller one.
+    /// Writes it. Where the lease of one of the `first` is lost, or the database's time is seconds off the reckoned one,
+    /// nothing is written, and `false` returned.
+    ///
+    /// After it nothing may be waited for that others hold: an event's number is drawn under a lock that the transaction
+    /// keeps to its end, so that no larger number is seen before a smaller one.
     ///
     /// # Errors
     /// A unique violation where one of the `first` has come to be stored meanwhile.
@@ -102,7 +109,9 @@ impl Closing<'_> {
                 FOR UPDATE
             ), hold AS MATERIALIZED (
                 -- Everything below asks it, so that all of it happens or nothing. Where all was locked before, it is true.
-                SELECT (SELECT count(*) FROM leases) = cardinality($64::uuid[]) AS held
+                SELECT (SELECT count(*) FROM leases) = cardinality($64::uuid[])
+                       AND COALESCE($100::timestamptz BETWEEN now() - interval '5 seconds'
+                                    AND now() + interval '5 seconds', true) AS held
             ), connections AS (
                 INSERT INTO feather.integration_connections
                     (id, organization_id, integration_key, nickname_slug, nickname, vendor, vendor_connection_id, status,
@@ -213,6 +222,7 @@ impl Closing<'_> {
                 RETURNING 1
             ), finished AS (
                 DELETE FROM feather.sync_jobs WHERE connection_id = ANY($44) AND (SELECT held FROM hold)
+                RETURNING 1
             ), updated AS (
                 UPDATE feather.sync_jobs j
                 SET state = CASE WHEN v.dead IS NULL THEN 'pending' ELSE 'dead' END, error_class = v.dead,
@@ -234,6 +244,7 @@ impl Closing<'_> {
                      AS v (connection_id, dead, phase, run_at, not_before, attempt, malformed, settle_deadline,
                            settle_polls, seen, seen_at, behind)
                 WHERE j.connection_id = v.connection_id AND j.connection_id = ANY($88) AND (SELECT held FROM hold)
+                RETURNING 1
             ), told AS MATERIALIZED (
                 SELECT v.account, v.connection_id,
                        CASE WHEN v.may_be_synced AND r.anew THEN $62::text ELSE v.kind END AS kind,
@@ -249,7 +260,8 @@ impl Closing<'_> {
                 SELECT pg_advisory_xact_lock(7305801, 5)
                 WHERE (SELECT count(*) FROM told) > 0
                   AND (SELECT count(*) FROM connections) + (SELECT count(*) FROM tools)
-                      + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM counts) >= 0
+                      + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM counts)
+                      + (SELECT count(*) FROM finished) + (SELECT count(*) FROM updated) >= 0
             ), called AS MATERIALIZED (
                 SELECT pg_notify('feather_sync_events', '') FROM turn WHERE $63
             ), events AS (
@@ -361,7 +373,8 @@ impl Closing<'_> {
             &update!(u => u.settle_polls),
             &update!(u => u.seen.as_ref().map(|(print, _)| print.as_slice())) as _,
             &update!(u => u.seen.as_ref().map(|(_, at)| *at)) as _,
-            &update!(u => u.behind)
+            &update!(u => u.behind),
+            self.reckoned
         )
         .fetch_one(conn)
         .await?;

@@ -147,6 +147,7 @@ async fn write_batch(
             .collect(),
         changes,
         now,
+        is_reckoned: false,
         paused_until,
         first: &[],
         lease_tokens: &[],
@@ -175,6 +176,8 @@ struct WriteBack<'a> {
     changes: Changes<'a>,
     /// On the database's clock.
     now: DateTime<Utc>,
+    /// Nobody has asked it.
+    is_reckoned: bool,
     /// Of accounts that were refused.
     paused_until: HashMap<AccountName, DateTime<Utc>>,
     /// As [`Closing::first`] and [`Closing::lease_tokens`].
@@ -216,6 +219,7 @@ impl WriteBack<'_> {
             notify: terms.recording.notify,
             first: self.first,
             lease_tokens: self.lease_tokens,
+            reckoned: self.is_reckoned.then_some(self.now),
         }
         .write(conn)
         .await?;

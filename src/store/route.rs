@@ -81,7 +81,8 @@ impl Route {
         let mut route = Self::read(url, WORKING)?;
         if !prepared_statements {
             for host in &mut route.hosts {
-                host.options = host.options.clone().statement_cache_capacity(0);
+                // With room for none the driver would give each a name all the same, and never close it.
+                host.options = host.options.clone().statement_cache_capacity(1);
             }
         }
         Ok(Arc::new(route))

@@ -1,6 +1,7 @@
 //! Performs what people have asked for on all jobs that a filter matches: portion by portion, with as much time between
 //! two as one takes, so that the database has the most of it for the work.
 
+use crate::store::Begun;
 use crate::store::Portion;
 use crate::store::StoreError;
 use crate::store::Turn;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const LEASE: Duration = LONGEST_OPERATION;
 /// How often to ask whether there is something to do, where nothing tells of it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// And where wake-ups are heard: then it is only for a turn whose replica has died.
+/// And where wake-ups are heard and nothing was left to do: a wake-up may be lost, or an older version give none.
 const LOOK_UNTOLD: Duration = Duration::from_secs(15);
 /// Between two portions, at least.
 const BREATH: Duration = Duration::from_millis(20);
@@ -25,6 +26,16 @@ const BREATH: Duration = Duration::from_millis(20);
 const HELD_UP: Duration = Duration::from_millis(200);
 /// After so many portions in a row that ran into their time an action fails: it would be in the way of all others for ever.
 const CUT_OFFS: u32 = 5;
+
+/// What a look has come to.
+enum Looked {
+    /// Something was done; more may wait behind it.
+    Done,
+    /// Others are at it, and one of them may die.
+    Others,
+    /// There was nothing to do.
+    Nothing,
+}
 
 /// Portions in a row, of one action, that ran into their time.
 #[derive(Default)]
@@ -61,8 +72,9 @@ impl Worker {
             let mut pause = LOOK_EVERY;
             if self.lock_progress().trouble.is_empty() {
                 match self.act_if_asked(&mut outage, &mut cut_offs, &stop).await {
-                    Ok(true) => pause = BREATH,
-                    Ok(false) => {
+                    Ok(Looked::Done) => pause = BREATH,
+                    Ok(Looked::Others) => self.tell_it_works(&mut outage),
+                    Ok(Looked::Nothing) => {
                         self.tell_it_works(&mut outage);
                         if self.listening.load(Ordering::Relaxed) {
                             pause = LOOK_UNTOLD;
@@ -77,15 +89,16 @@ impl Worker {
         }
     }
 
-    /// Whether there was something to do; more may wait behind it.
     async fn act_if_asked(
         &self,
         outage: &mut Outage,
         cut_offs: &mut CutOffs,
         stop: &CancellationToken,
-    ) -> Result<bool, StoreError> {
-        let Some(mut turn) = self.db.begin_action(&self.settings.name, LEASE).await? else {
-            return Ok(false);
+    ) -> Result<Looked, StoreError> {
+        let mut turn = match self.db.begin_action(&self.settings.name, LEASE).await? {
+            Begun::Turn(turn) => *turn,
+            Begun::Others => return Ok(Looked::Others),
+            Begun::Nothing => return Ok(Looked::Nothing),
         };
         while !stop.is_cancelled() {
             let began = self.clock.now();
@@ -107,14 +120,14 @@ impl Worker {
                         done,
                         "an action on all jobs of a filter is over"
                     );
-                    return Ok(true);
+                    return Ok(Looked::Done);
                 }
-                Ok(Portion::Lost) => return Ok(true),
+                Ok(Portion::Lost) => return Ok(Looked::Others),
                 Err(error) if error.is_passing() => {
                     self.tell_it_fails(outage, &error);
                     if let Some(error) = cut_offs.one_too_many(turn.id, &error) {
                         self.give_up(&turn, &error).await?;
-                        return Ok(true);
+                        return Ok(Looked::Done);
                     }
                     if error.is_in_the_way()
                         && let Err(error) = self.db.keep_action(&turn, LEASE).await
@@ -125,13 +138,13 @@ impl Worker {
                 }
                 Err(error) => {
                     self.give_up(&turn, &error).await?;
-                    return Ok(true);
+                    return Ok(Looked::Done);
                 }
             };
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         self.db.give_back_action(&turn).await?;
-        Ok(true)
+        Ok(Looked::Done)
     }
 
     /// What no waiting cures would be tried for ever.

@@ -142,16 +142,16 @@ fn a_list_that_breaks_off_fails_the_command_and_what_came_is_stored() {
     }
 }
 
-/// From now on these writes of connections fail like this; the first is 1.
+/// From now on these new connections fail to be written like this; the first is 1.
 fn trip(db: &Database, which: &str, code: &str) {
     db.run(&format!(
         "CREATE SEQUENCE public.trips; GRANT ALL ON SEQUENCE public.trips TO PUBLIC;
          CREATE FUNCTION public.trip() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN
              IF nextval('public.trips') {which} THEN RAISE EXCEPTION 'tripped' USING ERRCODE = '{code}'; END IF;
-             RETURN NULL;
+             RETURN NEW;
          END $$;
-         CREATE TRIGGER trip BEFORE INSERT ON feather.integration_connections EXECUTE FUNCTION public.trip()"
+         CREATE TRIGGER trip BEFORE INSERT ON feather.integration_connections FOR EACH ROW EXECUTE FUNCTION public.trip()"
     ));
 }
 
@@ -174,7 +174,7 @@ fn where_the_database_is_what_fails_the_list_is_not_blamed() {
     for (which, expected) in [
         ("> 0", "feather_worker; nothing was stored"),
         (
-            "> 1",
+            "> 100",
             "the database failed, after 100 connections: tripped; grant the user the role feather_worker; they are stored",
         ),
     ] {

@@ -114,8 +114,8 @@ pub(super) fn judge_pooler(is_pooled: bool, has_listen_url: bool, prepares: bool
         findings.push(Finding::warning(
             Check::Database,
             "statements are prepared, and a pooler in transaction mode stands in between",
-            "set database.prepared_statements = false, unless the pooler keeps them (max_prepared_statements of PgBouncer \
-             1.21 and later)",
+            "see that the pooler keeps them (max_prepared_statements of PgBouncer 1.21 and later), or some of them will fail; \
+             then this is no trouble. With database.prepared_statements = false each is closed after use",
         ));
     }
     findings

@@ -46,6 +46,7 @@ pub(super) async fn write(
             ..Changes::default()
         },
         now,
+        is_reckoned: true,
         paused_until: HashMap::new(),
         first: &writes,
         lease_tokens: &lease_tokens,

@@ -8,6 +8,7 @@ use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Fault;
 use feather_sync::store::Action;
+use feather_sync::store::Begun;
 use feather_sync::store::Db;
 use feather_sync::store::Ended;
 use feather_sync::store::JobFilter;
@@ -26,13 +27,21 @@ fn of(state: JobState) -> JobFilter {
     }
 }
 
+/// The turn at an action, if there is one to be had.
+async fn take_turn(db: &Db, worker: &str, lease: Duration) -> Option<Turn> {
+    match db.begin_action(worker, lease).await.unwrap() {
+        Begun::Turn(turn) => Some(*turn),
+        Begun::Others | Begun::Nothing => None,
+    }
+}
+
 /// Asks for an action, and takes the turn at it.
 async fn begun(db: &Db, action: Action, filter: &JobFilter) -> Turn {
     let id = db
         .request_action(action, filter, None, "alice")
         .await
         .unwrap();
-    let turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
+    let turn = take_turn(db, "one", LEASE).await.unwrap();
     assert_eq!(turn.id, id);
     turn
 }
@@ -104,7 +113,7 @@ async fn all_dead_jobs_of_a_class_start_afresh_and_all_others_stay() {
         ]
     );
     assert_eq!(db.act(&mut turn, LEASE).await.unwrap(), Portion::Lost);
-    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+    assert!(take_turn(&db, "one", LEASE).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +136,7 @@ async fn what_has_changed_or_come_since_it_was_asked_for_is_left_alone() {
         .await;
     job(&world, 11, "default", "dead", "auth", 0).await;
     waiting(&world, 12..=12).await;
-    let mut turn = db.begin_action("one", LEASE).await.unwrap().unwrap();
+    let mut turn = take_turn(&db, "one", LEASE).await.unwrap();
     assert_eq!(turn.id, asked);
     assert_eq!(to_the_end(&db, &mut turn).await, 8);
     let left: Vec<(uuid::Uuid,)> = world
@@ -293,12 +302,12 @@ async fn a_replica_that_takes_over_acts_on_none_twice_and_the_one_before_acts_no
         .await
         .unwrap();
     let brief = Duration::from_millis(50);
-    let mut first = db.begin_action("one", brief).await.unwrap().unwrap();
+    let mut first = take_turn(&db, "one", brief).await.unwrap();
     assert_eq!(
         db.act(&mut first, LEASE).await.unwrap(),
         Portion::More(2_000)
     );
-    assert!(db.begin_action("two", LEASE).await.unwrap().is_none());
+    assert!(take_turn(&db, "two", LEASE).await.is_none());
     // A portion prolongs the turn; then nothing more is heard.
     assert_eq!(
         db.act(&mut first, brief).await.unwrap(),
@@ -307,7 +316,7 @@ async fn a_replica_that_takes_over_acts_on_none_twice_and_the_one_before_acts_no
     world
         .until("SELECT lease_until < clock_timestamp() FROM feather.sync_actions")
         .await;
-    let mut second = db.begin_action("two", LEASE).await.unwrap().unwrap();
+    let mut second = take_turn(&db, "two", LEASE).await.unwrap();
     assert_eq!(second.id, first.id);
     assert_eq!(db.act(&mut first, LEASE).await.unwrap(), Portion::Lost);
     assert_eq!(to_the_end(&db, &mut second).await, 5_000);
@@ -325,7 +334,7 @@ async fn a_turn_that_is_given_back_goes_on_elsewhere_at_once() {
     let db = world.db();
     let turn = begun(&db, Action::Sync, &of(JobState::Pending)).await;
     db.give_back_action(&turn).await.unwrap();
-    let mut again = db.begin_action("two", LEASE).await.unwrap().unwrap();
+    let mut again = take_turn(&db, "two", LEASE).await.unwrap();
     assert_eq!(to_the_end(&db, &mut again).await, 10);
 }
 
@@ -414,7 +423,7 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
         )
         .await;
     let db = world.db();
-    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+    assert!(take_turn(&db, "one", LEASE).await.is_none());
     let mut turn = begun(&db, Action::Retry, &of(JobState::Due)).await;
     assert_eq!(to_the_end(&db, &mut turn).await, 10);
 }
@@ -423,7 +432,7 @@ async fn an_action_that_a_newer_version_asked_for_is_left_to_that() {
 async fn a_turn_whose_portions_are_cut_off_is_kept_by_whoever_tries_them() {
     let world = World::new().await;
     let db = world.db();
-    let begun = async |worker, lease| db.begin_action(worker, lease).await.unwrap();
+    let begun = async |worker, lease| take_turn(&db, worker, lease).await;
     db.request_action(Action::Cancel, &of(JobState::Dead), Some(0), "alice")
         .await
         .unwrap();
@@ -455,7 +464,7 @@ async fn actions_of_a_newer_version_keep_no_others_waiting_however_many_they_are
     let db = world.db();
     let mut turn = begun(&db, Action::Cancel, &of(JobState::Dead)).await;
     assert_eq!(to_the_end(&db, &mut turn).await, 0);
-    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+    assert!(take_turn(&db, "one", LEASE).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -483,7 +492,7 @@ async fn a_failed_action_says_why_and_is_not_tried_again() {
     let action = db.action(turn.id).await.unwrap().unwrap();
     assert_eq!(action.outcome.as_deref(), Some("failed"));
     assert_eq!(action.error.as_deref(), Some("no good"));
-    assert!(db.begin_action("one", LEASE).await.unwrap().is_none());
+    assert!(take_turn(&db, "one", LEASE).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
