@@ -1,17 +1,15 @@
 //! Connections that are not stored yet are written by one statement, all of a batch or none.
 
+use crate::claiming::claim_of_one;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::daemon;
 use feather_sync::domain::AccountName;
-use feather_sync::domain::Budget;
 use feather_sync::domain::Dice;
 use feather_sync::domain::Finished;
-use feather_sync::domain::Phase;
 use feather_sync::domain::verdict;
 use feather_sync::sim::Scenario;
 use feather_sync::store::Claim;
-use feather_sync::store::ClaimRequest;
 use feather_sync::store::Committed;
 use feather_sync::store::Look;
 use std::time::Duration;
@@ -123,17 +121,7 @@ async fn where_a_clock_was_set_between_claim_and_commit_the_database_is_asked() 
     };
     db.take_in(&look).await.unwrap();
     let name = AccountName::from("default");
-    let request = ClaimRequest {
-        account: &name,
-        slots: 1,
-        budget: Budget::per_minute(60_000_000),
-        lease: Duration::from_secs(90),
-        worker: "a test",
-        prefer: Phase::Finalize,
-        spare: 0.2,
-        refreshes: 10.0,
-        known: &[],
-    };
+    let request = claim_of_one(&name);
     let Claim::Jobs { mut jobs, .. } = db.claim(&request).await.unwrap() else {
         panic!("nothing is due")
     };

@@ -13,6 +13,7 @@ mod accounts;
 mod admin;
 mod backlog;
 mod bystander;
+mod claiming;
 mod dashboard;
 mod descriptors;
 mod first_syncs;

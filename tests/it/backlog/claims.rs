@@ -1,9 +1,8 @@
 //! The claim's own time, with a large queue and with rows that a snapshot keeps from being removed.
 
+use crate::claiming::claim_of_one;
 use crate::world::World;
 use feather_sync::domain::AccountName;
-use feather_sync::domain::Budget;
-use feather_sync::domain::Phase;
 use feather_sync::store::Claim;
 use feather_sync::store::ClaimRequest;
 use feather_sync::store::Db;
@@ -47,15 +46,8 @@ impl Queue {
     /// Claims up to 16 jobs; how many, and how long it took.
     async fn claim(&self) -> (usize, Duration) {
         let request = ClaimRequest {
-            account: &self.account,
             slots: 16,
-            budget: Budget::per_minute(60_000_000),
-            lease: Duration::from_secs(90),
-            worker: "a test",
-            prefer: Phase::Finalize,
-            spare: 0.2,
-            refreshes: 10.0,
-            known: &[],
+            ..claim_of_one(&self.account)
         };
         let begun = Instant::now();
         let claim = self.db.claim(&request).await.unwrap();

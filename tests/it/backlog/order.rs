@@ -1,10 +1,10 @@
 //! What goes first: fresh requests, then polls, then retries, then what nobody asked for.
 
+use crate::claiming::claim_of_one;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::domain::AccountName;
 use feather_sync::domain::Budget;
-use feather_sync::domain::Phase;
 use feather_sync::sim::Fault;
 use feather_sync::sim::FaultRule;
 use feather_sync::store::Claim;
@@ -33,17 +33,7 @@ async fn fresh_requests_go_before_polls_before_retries_before_what_nobody_asked_
     let (db, account) = (world.db(), AccountName::from("default"));
     let mut order = Vec::new();
     for _ in &all {
-        let request = ClaimRequest {
-            account: &account,
-            slots: 1,
-            budget: Budget::per_minute(60_000_000),
-            lease: Duration::from_secs(90),
-            worker: "a test",
-            prefer: Phase::Finalize,
-            spare: 0.2,
-            refreshes: 10.0,
-            known: &[],
-        };
+        let request = claim_of_one(&account);
         let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
             panic!("nothing is due")
         };
@@ -112,15 +102,9 @@ async fn refreshes_of_all_priorities_keep_to_their_limit_together() {
         .await;
     let (db, account) = (world.db(), AccountName::from("default"));
     let request = ClaimRequest {
-        account: &account,
         slots: 6,
-        budget: Budget::per_minute(60_000_000),
-        lease: Duration::from_secs(90),
-        worker: "a test",
-        prefer: Phase::Finalize,
-        spare: 0.2,
         refreshes: 2.0,
-        known: &[],
+        ..claim_of_one(&account)
     };
     let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {
         panic!("nothing is due")
@@ -170,15 +154,8 @@ async fn a_single_call_takes_nothing_from_what_is_saved_up_for_refreshes() {
     let budget = Budget::per_minute(6_000);
     db.draw(&account, budget, Duration::ZERO).await.unwrap();
     let request = ClaimRequest {
-        account: &account,
-        slots: 1,
         budget,
-        lease: Duration::from_secs(90),
-        worker: "a test",
-        prefer: Phase::Finalize,
-        spare: 0.2,
-        refreshes: 10.0,
-        known: &[],
+        ..claim_of_one(&account)
     };
     let claim = db.claim(&request).await.unwrap();
     db.close().await;

@@ -1,13 +1,13 @@
 //! All replicas together keep to the limit, and use it.
 
 use crate::bystander::Bystander;
+use crate::claiming::claim_of_one;
 use crate::fleet::Process;
 use crate::world::World;
 use crate::world::ids;
 use chrono::TimeDelta;
 use feather_sync::domain::AccountName;
 use feather_sync::domain::Budget;
-use feather_sync::domain::Phase;
 use feather_sync::sim::Call;
 use feather_sync::sim::Limit;
 use feather_sync::sim::Scenario;
@@ -17,7 +17,6 @@ use feather_sync::store::ClaimRequest;
 use feather_sync::store::Db;
 use feather_sync::store::DbSettings;
 use feather_sync::store::Look;
-use std::time::Duration;
 
 pub(super) const RATE: &str = "FEATHER_SYNC__ACCOUNTS__DEFAULT__REQUESTS_PER_MINUTE";
 
@@ -208,15 +207,10 @@ async fn a_job_given_back_unsent_gives_its_token_back_once() {
     let account = AccountName::from("default".to_owned());
     // One token a minute.
     let request = ClaimRequest {
-        account: &account,
         slots: 5,
         budget: Budget::per_minute(1),
-        lease: Duration::from_secs(90),
         worker: "w",
-        prefer: Phase::Finalize,
-        spare: 0.2,
-        refreshes: 10.0,
-        known: &[],
+        ..claim_of_one(&account)
     };
     for _ in 0..3 {
         let Claim::Jobs { jobs, .. } = db.claim(&request).await.unwrap() else {

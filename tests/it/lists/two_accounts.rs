@@ -7,13 +7,12 @@ use super::races::insert_again;
 use super::races::waiting;
 use super::*;
 use crate::admin::get;
+use crate::claiming::claim_of_one;
 use crate::ports::free_port;
 use feather_sync::domain::Finished;
-use feather_sync::domain::Phase;
 use feather_sync::domain::verdict;
 use feather_sync::store::Change;
 use feather_sync::store::Claim;
-use feather_sync::store::ClaimRequest;
 use feather_sync::store::Committed;
 use sqlx::PgTransaction;
 use std::time::Duration;
@@ -215,17 +214,7 @@ async fn a_refusal_whose_commit_was_not_heard_of_is_told_by_the_next_try() {
         .await;
     let db = world.db();
     let account = AccountName::from("default");
-    let request = ClaimRequest {
-        account: &account,
-        slots: 1,
-        budget: Budget::per_minute(60_000_000),
-        lease: Duration::from_secs(90),
-        worker: "a test",
-        prefer: Phase::Finalize,
-        spare: 0.2,
-        refreshes: 10.0,
-        known: &[],
-    };
+    let request = claim_of_one(&account);
     let Claim::Jobs { mut jobs, .. } = db.claim(&request).await.unwrap() else {
         panic!("nothing is due")
     };
