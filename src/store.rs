@@ -7,6 +7,7 @@
 //! | `route`, `hosts` | the way to a server that will do, of several perhaps, at a pace that hammers nothing |
 //! | `requests` | the inbox: enqueue, take in |
 //! | `claim`, `lease` | leasing due jobs within the account's budget; giving back and expiring leases |
+//! | `lone` | both for a request that comes alone |
 //! | `draw`, `listed`, `reconcile` | a call outside of the queue; writing what a list says; whose turn it is to compare |
 //! | `refresh` | whose tools have become old |
 //! | `commit`, `snapshot`, `tools`, `job` | writing what came of a batch of attempts |
@@ -42,6 +43,7 @@ mod jobs;
 mod lease;
 mod listed;
 mod listen;
+mod lone;
 mod migrate;
 mod minute;
 mod operate;
@@ -110,6 +112,8 @@ pub use listed::List;
 pub use listed::ListedChange;
 pub use listen::Listener;
 pub use listen::WakeUp;
+pub use lone::Lone;
+pub use lone::LoneRequest;
 pub use migrate::Bound;
 pub use migrate::Migrated;
 pub use migrate::Roles;

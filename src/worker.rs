@@ -17,6 +17,7 @@ mod gather;
 mod inbox;
 mod inventory;
 mod listen;
+mod lone;
 mod outage;
 mod progress;
 mod reconcile;
@@ -53,6 +54,7 @@ use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::gather::Ended;
 use crate::worker::inbox::Inbox;
+use crate::worker::lone::Ease;
 use crate::worker::slots::Slots;
 use crate::worker::unheard::Leases;
 use crate::worker::unheard::Unheard;
@@ -163,6 +165,7 @@ pub struct Running {
     tasks: TaskTracker,
     ended: mpsc::Sender<Ended>,
     lifecycle: Lifecycle,
+    ease: Ease,
     inbox: Inbox,
     /// The inbox is left alone until then.
     inbox_rests_until: Option<Instant>,
@@ -287,6 +290,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ended,
             lifecycle: lifecycle.clone(),
+            ease: Ease::default(),
             inbox: Inbox::default(),
             inbox_rests_until: None,
             inbox_quiet_until: None,

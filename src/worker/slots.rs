@@ -131,6 +131,11 @@ impl Slots {
         self.short.store(short, Ordering::Relaxed);
     }
 
+    /// Whether they did.
+    pub(super) fn are_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
     /// As many refreshes are out as may be.
     pub(super) fn note_full_of_refreshes(&self) {
         self.full_of_refreshes.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! One step of the loop: take in, claim, start.
 
+use crate::domain::Job;
 use crate::domain::Phase;
 use crate::failpoint::Point;
 use crate::failpoint::reach;
@@ -14,9 +15,12 @@ use crate::worker::Running;
 use crate::worker::Worker;
 use crate::worker::inbox;
 use crate::worker::inbox::REST;
+use crate::worker::lone::Ease;
+use crate::worker::slots::Permits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Requests taken in by one statement, and up to ten times as many for the same connections.
 const TAKE_IN: u32 = 1_000;
@@ -62,11 +66,18 @@ pub enum Again {
 impl Worker {
     /// Takes in, claims and starts: one step of the loop.
     pub async fn tick(self: &Arc<Self>, running: &mut Running) -> Tick {
+        if let Some(tick) = self.begin_lone(running).await {
+            return tick;
+        }
+        running.ease = Ease::Busy;
         let began = self.clock.now();
         self.lock_progress().ticked_at = began;
         self.give_sign(WHAT, Duration::ZERO);
         match self.try_tick(running).await {
             Ok((tick, hindered)) => {
+                if hindered.is_none() && tick.again == Again::Idle && !self.slots.are_short() {
+                    running.ease = Ease::Idle;
+                }
                 match hindered {
                     // While what was in the way rests, nobody knows.
                     None if running.hindered_until.is_some_and(|until| until > began) => {}
@@ -239,7 +250,7 @@ impl Worker {
         if let Some(left) = account.rest(self.clock.now()) {
             return Ok((0, Again::After(left)));
         }
-        let Some(mut permits) = self.slots.acquire(account, slots) else {
+        let Some(permits) = self.slots.acquire(account, slots) else {
             return Ok((0, Again::Idle));
         };
         if running.lifecycle.stop.is_cancelled() {
@@ -298,25 +309,13 @@ impl Worker {
                 budget_bound,
                 lanes,
             } => {
-                reach(Point::Claimed);
                 let claimed = jobs.len();
                 account.note_lanes(everywhere, lanes, now, took);
                 let refreshed = jobs.iter().filter(|job| job.phase == Phase::Refresh);
                 if refreshes >= 1.0 && refreshed.count() as f64 >= refreshes {
                     self.slots.note_full_of_refreshes();
                 }
-                self.hold(&jobs);
-                account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
-                for job in jobs {
-                    // Fewer jobs than permits come back, never more.
-                    let Some(permit) = permits.split_one() else {
-                        break;
-                    };
-                    let task =
-                        self.clone()
-                            .execute(job, account.clone(), drawn_at, permit, running);
-                    running.tasks.spawn(task);
-                }
+                self.start(jobs, account, drawn_at, permits, running);
                 let again = if budget_bound {
                     self.note_rate_wait(account, BUDGET_STEP);
                     Again::After(BUDGET_STEP)
@@ -328,6 +327,30 @@ impl Worker {
                 (claimed, again)
             }
         })
+    }
+
+    /// Makes the calls of these jobs.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        jobs: Vec<Job>,
+        account: &Account,
+        drawn_at: Instant,
+        mut permits: Permits,
+        running: &Running,
+    ) {
+        reach(Point::Claimed);
+        self.hold(&jobs);
+        account.refresh_key_after_pause(jobs.iter().any(|job| job.probe));
+        for job in jobs {
+            // Fewer jobs than permits come back, never more.
+            let Some(permit) = permits.split_one() else {
+                break;
+            };
+            let task = self
+                .clone()
+                .execute(job, account.clone(), drawn_at, permit, running);
+            running.tasks.spawn(task);
+        }
     }
 
     fn note_rate_wait(&self, account: &Account, delay: Duration) {

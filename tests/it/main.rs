@@ -21,6 +21,7 @@ mod fleet;
 mod gathering;
 mod killed;
 mod lists;
+mod lone_requests;
 mod main_job;
 mod operating;
 mod outcomes;
