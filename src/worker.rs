@@ -54,6 +54,7 @@ use crate::store::StoreError;
 use crate::worker::agenda::Agenda;
 use crate::worker::gather::Ended;
 use crate::worker::inbox::Inbox;
+use crate::worker::listen::Heard;
 use crate::worker::lone::Ease;
 use crate::worker::slots::Slots;
 use crate::worker::unheard::Leases;
@@ -127,12 +128,12 @@ pub struct Worker {
     clock: Clock,
     dice: Dice,
     slots: Slots,
-    wake: Notify,
+    waking: Notify,
     agenda: Mutex<Agenda>,
     /// Something has become due sooner than what the loop waits for.
     sooner: Notify,
-    /// Somebody says that there is something in the inbox.
-    stirred: AtomicBool,
+    /// What somebody says there is to do.
+    heard: Heard,
     stirring: Notify,
     /// A lease has run out.
     expired: Notify,
@@ -199,10 +200,10 @@ impl Worker {
             metrics,
             clock,
             dice,
-            wake: Notify::new(),
+            waking: Notify::new(),
             agenda: Mutex::default(),
             sooner: Notify::new(),
-            stirred: AtomicBool::new(true),
+            heard: Heard::new(),
             stirring: Notify::new(),
             expired: Notify::new(),
             asked: Notify::new(),
@@ -353,7 +354,7 @@ impl Worker {
             let at = next_due.map_or(latest, |due| latest.min(due + DUE_STEP));
             tokio::select! {
                 () = tokio::time::sleep(at.saturating_duration_since(now)) => return,
-                () = self.wake.notified() => return,
+                () = self.waking.notified() => return,
                 // While the inbox rests there is no hurry.
                 () = self.stirring.notified() => match running.inbox_rests_until {
                     Some(until) if until > self.clock.now() => latest = latest.min(until),

@@ -12,6 +12,7 @@ use crate::domain::pause::pause_after;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listen::WORK;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
@@ -161,12 +162,13 @@ impl Db {
             ), audit AS (
                 INSERT INTO feather.sync_audit (actor, action, account) SELECT $2, 'resume', account FROM resumed
             ), woken AS (
-                SELECT pg_notify('feather_sync', '') FROM resumed
+                SELECT pg_notify('feather_sync', $3) FROM resumed
             )
             SELECT EXISTS (SELECT FROM resumed) AND (SELECT count(*) >= 0 FROM woken) AS "resumed!"
             "#,
             account,
-            actor
+            actor,
+            WORK
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         session.settle(result)

@@ -13,13 +13,19 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What a wake-up says of an action on all jobs of a filter.
 pub(super) const ACTION: &str = "action";
+/// What the trigger says of requests. The version before says it of everything.
+const REQUEST: &str = "";
+/// What a wake-up says of anything else.
+pub(super) const WORK: &str = "work";
 
 /// What a wake-up is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeUp {
     /// An action on all jobs of a filter has been asked for, or given back.
     Action,
-    /// Anything else: requests, most of the time.
+    /// Requests are in the inbox.
+    Request,
+    /// Anything else: jobs have become due, a pause is over.
     Work,
 }
 
@@ -59,6 +65,7 @@ impl Listener {
             if let Ok(notified) = tokio::time::timeout(SELF_CHECK, self.inner.try_recv()).await {
                 return match notified? {
                     Some(told) if told.payload() == ACTION => Ok(WakeUp::Action),
+                    Some(told) if told.payload() == REQUEST => Ok(WakeUp::Request),
                     Some(_) => Ok(WakeUp::Work),
                     None => Err(StoreError::Unavailable(
                         "the listening connection was closed".into(),

@@ -6,6 +6,7 @@ use crate::store::closing::Closing;
 use crate::store::connection::Db;
 use crate::store::connection::within;
 use crate::store::error::StoreError;
+use crate::store::listen::WORK;
 use crate::store::operate::queue::TakenOut;
 use sqlx::Connection;
 use uuid::Uuid;
@@ -104,14 +105,15 @@ impl Db {
                 INSERT INTO feather.sync_audit (actor, action, account, detail)
                 SELECT $4, 'retry', $1, format('%s dead jobs, class %s', n, COALESCE($2, 'any')) FROM counted WHERE n > 0
             ), woken AS (
-                SELECT pg_notify('feather_sync', '')
+                SELECT pg_notify('feather_sync', $5)
             )
             SELECT n AS "n!" FROM counted, woken
             "#,
             filter.account,
             filter.class,
             i64::from(DeadFilter::CHUNK),
-            actor
+            actor,
+            WORK
         );
         let result = within(async { Ok(query.fetch_one(&mut *session).await?) }).await;
         session.settle(result).map(i64::unsigned_abs)

@@ -187,7 +187,7 @@ impl Worker {
             {
                 account.stop_resting();
                 account.refusal_is_written();
-                self.wake.notify_one();
+                self.wake();
             }
             match committed {
                 Committed::Applied {

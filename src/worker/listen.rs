@@ -5,6 +5,7 @@ use crate::worker::Outage;
 use crate::worker::Worker;
 use crate::worker::waits::Waits;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ impl Worker {
                     self.asked.notify_one();
                     let error = loop {
                         match listener.wait().await {
+                            Ok(WakeUp::Request) => self.be_asked(),
                             Ok(WakeUp::Work) => self.be_woken(),
                             Ok(WakeUp::Action) => self.asked.notify_one(),
                             Err(error) => break error,
@@ -74,16 +76,78 @@ impl Worker {
         }
     }
 
+    /// Somebody has put a request into the inbox.
+    fn be_asked(&self) {
+        self.stop_resting();
+        self.heard.note_request();
+        self.stirring.notify_one();
+    }
+
     pub(super) fn be_woken(&self) {
-        for account in &self.accounts {
-            account.stop_resting();
-        }
+        self.stop_resting();
         self.stir();
     }
 
-    /// Says that there may be something in the inbox.
+    /// Says that there may be something to do, in the inbox or in the queue.
     pub(super) fn stir(&self) {
-        self.stirred.store(true, Ordering::Relaxed);
+        self.heard.note();
         self.stirring.notify_one();
+    }
+
+    /// The same, and it does not wait until the inbox has rested.
+    pub(super) fn wake(&self) {
+        self.heard.note();
+        self.waking.notify_one();
+    }
+
+    fn stop_resting(&self) {
+        for account in &self.accounts {
+            account.stop_resting();
+        }
+    }
+}
+
+/// What was heard since the last look into the inbox.
+#[derive(Debug)]
+pub(super) struct Heard {
+    request: AtomicBool,
+    other: AtomicBool,
+}
+
+impl Heard {
+    /// Nobody has looked yet.
+    pub(super) fn new() -> Self {
+        Self {
+            request: AtomicBool::new(false),
+            other: AtomicBool::new(true),
+        }
+    }
+
+    fn note_request(&self) {
+        self.request.store(true, Ordering::Relaxed);
+    }
+
+    /// Whatever it is, it takes a whole tick.
+    pub(super) fn note(&self) {
+        self.other.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn anything(&self) -> bool {
+        self.request.load(Ordering::Relaxed) || self.other.load(Ordering::Relaxed)
+    }
+
+    /// Of a request, and of nothing else.
+    pub(super) fn only_requests(&self) -> bool {
+        self.request.load(Ordering::Relaxed) && !self.other.load(Ordering::Relaxed)
+    }
+
+    /// Before a look, which finds what they were about.
+    pub(super) fn forget(&self) {
+        self.other.store(false, Ordering::Relaxed);
+        self.forget_requests();
+    }
+
+    pub(super) fn forget_requests(&self) {
+        self.request.store(false, Ordering::Relaxed);
     }
 }

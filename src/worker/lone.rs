@@ -13,7 +13,6 @@ use crate::worker::Worker;
 use crate::worker::inbox;
 use crate::worker::tick::WHAT;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -46,82 +45,68 @@ impl Worker {
     pub(super) async fn begin_lone(self: &Arc<Self>, running: &mut Running) -> Option<Tick> {
         let now = self.clock.now();
         let until = running.ease.until(now, self.settings.poll_interval)?;
+        // What was committed late lies before where the looks go on.
+        let looks_go_on = running.inbox.goes_on(now).is_some();
         let rests = running.inbox_rests_until.is_some_and(|until| until > now);
-        if rests || running.unheard.is_some() || running.lifecycle.stop.is_cancelled() {
+        let stops = running.lifecycle.stop.is_cancelled();
+        if !self.heard.only_requests() || looks_go_on || rests || stops || running.unheard.is_some()
+        {
             return None;
         }
-        let mut candidates: Vec<_> = self
+        let candidates = self
             .accounts
             .iter()
-            .filter(|account| account.rest(now).is_none())
-            .filter_map(|account| Some((account, self.slots.acquire(account, 1)?)))
+            .filter(|account| account.rest(now).is_none() && self.slots.free_for(account) > 0);
+        let accounts: Vec<_> = candidates
+            .map(|account| (account.name.clone(), account.budget()))
             .collect();
-        if candidates.is_empty() || !self.stirred.swap(false, Ordering::Relaxed) {
+        if accounts.is_empty() {
             return None;
         }
         reach(Point::BeforeClaim);
         self.give_sign(WHAT, Duration::ZERO);
-        let accounts: Vec<_> = candidates
-            .iter()
-            .map(|(account, _)| (account.name.clone(), account.budget()))
-            .collect();
+        self.heard.forget_requests();
         let asked = LoneRequest {
             accounts: &accounts,
             lease: self.settings.lease,
             worker: &self.settings.name,
-            from: running.inbox.goes_on(now),
         };
         let begun = self.db.begin_lone(&asked).await;
         let answered = self.clock.now();
-        match begun {
-            Ok(Lone::Begun { job, next }) => {
-                reach(Point::TakenIn);
-                let at = candidates
-                    .iter()
-                    .position(|(account, _)| account.name == job.account)?;
-                let (account, permits) = candidates.swap_remove(at);
-                let took = answered.saturating_duration_since(now);
-                let look = Look {
-                    limit: 1,
-                    from: asked.from,
-                    running: &[],
-                };
-                let taken = TakenIn {
-                    requests: 1,
-                    next: Some(next),
-                    ..TakenIn::default()
-                };
-                running.inbox.note(&look, &taken, answered, took);
-                running.inbox_rests_until = Some(answered + inbox::rest(took, true));
-                running.ease = Ease::Until(until);
-                let drawn_at = account.drawn_at(now, answered);
-                self.start(vec![*job], account, drawn_at, permits, running);
-                Some(Tick {
-                    taken_in: 1,
-                    claimed: 1,
-                    again: Again::After(until.saturating_duration_since(answered)),
-                })
-            }
-            // Another replica has begun it.
-            Ok(Lone::Nothing) if asked.from.is_none() => {
-                running.ease = Ease::Until(until);
-                Some(Tick {
-                    taken_in: 0,
-                    claimed: 0,
-                    again: Again::After(until.saturating_duration_since(answered)),
-                })
-            }
-            Ok(Lone::Nothing | Lone::NotPlain) => {
-                self.stirred.store(true, Ordering::Relaxed);
-                None
-            }
+        let Ok(Some(Lone { job, next })) = begun else {
+            self.heard.note();
             // The whole tick that follows meets the same trouble, and tells of it.
-            Err(error) => {
-                self.stirred.store(true, Ordering::Relaxed);
+            if let Err(error) = begun {
                 self.note_unheard(running, &error);
-                None
             }
-        }
+            return None;
+        };
+        reach(Point::TakenIn);
+        let account = self.accounts.iter().find(|a| a.name == job.account);
+        // It is one of those, and nobody else has taken slots meanwhile; were it otherwise, the lease would run out.
+        let (account, permits) =
+            account.and_then(|account| Some((account, self.slots.acquire(account, 1)?)))?;
+        let took = answered.saturating_duration_since(now);
+        let look = Look {
+            limit: 1,
+            from: None,
+            running: &[],
+        };
+        let taken = TakenIn {
+            requests: 1,
+            next: Some(next),
+            ..TakenIn::default()
+        };
+        running.inbox.note(&look, &taken, answered, took);
+        running.inbox_rests_until = Some(answered + inbox::rest(took, true));
+        running.ease = Ease::Until(until);
+        let drawn_at = account.drawn_at(now, answered);
+        self.start(vec![job], account, drawn_at, permits, running);
+        Some(Tick {
+            taken_in: 1,
+            claimed: 1,
+            again: Again::After(until.saturating_duration_since(answered)),
+        })
     }
 }
 

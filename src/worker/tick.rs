@@ -119,11 +119,11 @@ impl Worker {
         let now = self.clock.now();
         let quiet = running.inbox_quiet_until.is_some_and(|until| until > now);
         match running.inbox_rests_until.filter(|until| *until > now) {
-            _ if quiet && !self.stirred.load(Ordering::Relaxed) => {}
+            _ if quiet && !self.heard.anything() => {}
             Some(until) => tick.again = Again::After(until - now),
             None => {
                 running.inbox_quiet_until = None;
-                self.stirred.store(false, Ordering::Relaxed);
+                self.heard.forget();
                 let commits = self.commits.load(Ordering::SeqCst);
                 let at_work = self.at_work();
                 let look = Look {
@@ -172,7 +172,7 @@ impl Worker {
                 if hindered.is_some() || taken.left {
                     let rest = rest.max(TAKE_IN_EVERY);
                     running.inbox_rests_until = Some(looked + rest);
-                    self.stirred.store(true, Ordering::Relaxed);
+                    self.heard.note();
                     tick.again = Again::After(rest);
                 } else if taken.requests >= u64::from(TAKE_IN) || !gathering.is_zero() {
                     tick.again = Again::After(rest);

@@ -68,7 +68,7 @@ impl Worker {
         }
         drop(leases);
         if refreshed && self.slots.were_full_of_refreshes() {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 

@@ -7,6 +7,7 @@ use crate::store::attempt::ToolChanges;
 use crate::store::closing::Closing;
 use crate::store::event::Event;
 use crate::store::event::Kind;
+use crate::store::listen::WORK;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
@@ -54,11 +55,12 @@ pub(in crate::store) async fn make_due(
             FROM chosen WHERE j.connection_id = chosen.connection_id
             RETURNING j.connection_id
         ), woken AS (
-            SELECT pg_notify('feather_sync', '')
+            SELECT pg_notify('feather_sync', $2)
         )
         SELECT connection_id FROM revived, woken
         "#,
-        connection_ids
+        connection_ids,
+        WORK
     )
     .fetch_all(conn)
     .await
