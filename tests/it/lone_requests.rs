@@ -203,11 +203,12 @@ async fn however_many_ask_each_request_is_begun_once_and_the_bucket_gives_what_i
         world.execute("TRUNCATE feather.sync_requests").await;
         world.enqueue(&[id]).await;
         let all = (0..4).map(|_| begin(&db, "default", four));
-        for lone in futures_util::future::join_all(all).await {
-            if let Some(Lone { job, .. }) = lone {
-                begun.push(job.connection_id);
-            }
-        }
+        let lone = futures_util::future::join_all(all).await;
+        begun.extend(
+            lone.into_iter()
+                .flatten()
+                .map(|lone| lone.job.connection_id),
+        );
     }
     assert_eq!(begun, ids(7)[..4]);
     let tokens: f64 = world
