@@ -24,7 +24,7 @@ help:
 	@echo 'make test-browser  the dashboard in a real, headless Chromium. Installs it at first use, where apt-get has it'
 	@echo 'make screenshots  the pictures of the README, anew, into docs/images; and all pages in every look into target/tmp/looks'
 	@echo 'make soak      a backlog of a million requests, and a snapshot that stays open for SOAK_SNAPSHOT=600 seconds'
-	@echo 'make bench     speed, flatness and frugality beside a floor program, about an hour; BENCH_ARGS=… for its options, --help lists them'
+	@echo 'make bench     speed, flatness and frugality beside a floor program, about two hours; BENCH_ARGS=… for its options, --help lists them'
 	@echo 'make fuzz      mutated answers on their way to rows; MINUTES=1 for each of two targets. Needs a nightly toolchain'
 	@echo 'make lint      dependencies, .sqlx, documentation; builds its tools at first use (some minutes)'
 	@echo 'make prepare   write .sqlx anew, after a change of a query or a migration'
