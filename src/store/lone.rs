@@ -37,7 +37,7 @@ impl Db {
     ///
     /// Only what is plain: a request that is due, for a connection without a job, of an account that is not paused and has
     /// a token left; as there is no other, none is put behind it. And only what nobody is in the way of: a replica that
-    /// takes in, a claim of the account. `None`: nothing has happened, and it is for a take-in and a claim.
+    /// takes in, a claim of the account, a list that stores the connection. `None`: nothing has happened, and it is for a take-in and a claim.
     ///
     /// # Errors
     /// When the database fails. The outcome is unknown then, as of a claim.
@@ -66,8 +66,9 @@ impl Db {
         let query = sqlx::query!(
             r#"
             WITH turn AS MATERIALIZED (
-                -- That of the take-in.
-                SELECT pg_try_advisory_xact_lock(7305801, 2) AS mine
+                SELECT pg_try_advisory_xact_lock(7305801, 2) AS mine, -- That of the take-in.
+                       -- A list or a refresh may be inserting the same job; for claims there is the account's row to be had.
+                       set_config('lock_timeout', '50ms', true)
             ), waiting AS MATERIALIZED (
                 SELECT r.id FROM feather.sync_requests r WHERE (SELECT mine FROM turn) ORDER BY r.id LIMIT 2
             ), lone AS MATERIALIZED (
@@ -143,7 +144,10 @@ impl Db {
             asked.lease.as_secs_f64()
         );
         let result = within(async { Ok(query.fetch_optional(&mut *session).await?) }).await;
-        let begun = session.settle(result)?;
+        let begun = match session.settle(result) {
+            Err(error) if error.is_in_the_way() => None,
+            begun => begun?,
+        };
         Ok(begun.map(|row| {
             let held_by = row.held_by.map(AccountName::from);
             let takes_over = row.holder.filter(|_| held_by.is_none());
