@@ -75,7 +75,11 @@ async fn a_key_replaced_while_the_old_one_works_is_used_by_every_replica_and_no_
     loop {
         let batch = batches.next().expect("the new key reached every replica");
         let before = world.sim.calls().len();
+        // Each has its slots full before the first of them is free again.
+        let gate = world.sim.hold();
         world.enqueue(batch).await;
+        world.called(before as u64 + 12).await;
+        gate.release();
         synced += batch.len();
         all_synced(&world, synced).await;
         let workers: i64 = world
