@@ -7,6 +7,8 @@ use sqlx::postgres::PgListener;
 use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 
+/// How long the wake-ups of requests that keep coming are spared.
+const SPARED: Duration = Duration::from_millis(50);
 /// Silence after which the listening connection is tested.
 const SELF_CHECK: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(10);
@@ -15,6 +17,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(super) const ACTION: &str = "action";
 /// What the trigger says of requests. The version before says it of everything.
 const REQUEST: &str = "";
+/// What it says where those of many producers have been spared.
+const REQUESTS: &str = "requests";
 /// What a wake-up says of anything else.
 pub(super) const WORK: &str = "work";
 
@@ -23,8 +27,10 @@ pub(super) const WORK: &str = "work";
 pub enum WakeUp {
     /// An action on all jobs of a filter has been asked for, or given back.
     Action,
-    /// Requests are in the inbox.
+    /// A producer's requests are in the inbox.
     Request,
+    /// Those of many are, who were spared theirs.
+    Requests,
     /// Anything else: jobs have become due, a pause is over.
     Work,
 }
@@ -66,6 +72,7 @@ impl Listener {
                 return match notified? {
                     Some(told) if told.payload() == ACTION => Ok(WakeUp::Action),
                     Some(told) if told.payload() == REQUEST => Ok(WakeUp::Request),
+                    Some(told) if told.payload() == REQUESTS => Ok(WakeUp::Requests),
                     Some(_) => Ok(WakeUp::Work),
                     None => Err(StoreError::Unavailable(
                         "the listening connection was closed".into(),
@@ -76,6 +83,36 @@ impl Listener {
                 Ok(answer) => _ = answer?,
                 Err(_) => return Err(StoreError::Timeout(ANSWER)),
             }
+        }
+    }
+
+    /// Spares producers their wake-ups for a moment, and then gives one for all of them, to all that listen. Nothing, where
+    /// another replica does so. Wake-ups that come meanwhile are heard afterwards.
+    ///
+    /// # Errors
+    /// When the connection is gone or silent. Not to be used again then.
+    pub async fn spare(&mut self) -> Result<(), StoreError> {
+        // As a producer does whose transaction takes so long: the server ends it, whatever becomes of us. The lock is the
+        // trigger's; where many ask, somebody holds it nearly always, and waiting is what makes them find it taken.
+        let spare = sqlx::query!(
+            r#"
+            SELECT set_config('lock_timeout', '50ms', true),
+                pg_advisory_xact_lock(7305801, 1),
+                pg_sleep($1),
+                pg_notify('feather_sync', $2)
+            WHERE pg_try_advisory_xact_lock(7305801, 8) -- One replica at a time.
+            "#,
+            SPARED.as_secs_f64(),
+            REQUESTS,
+        )
+        .fetch_optional(&mut self.inner);
+        match tokio::time::timeout(ANSWER, spare).await {
+            Ok(done) => match done.map_err(StoreError::from) {
+                // A producer keeps its transaction open.
+                Err(error) if error.is_in_the_way() => Ok(()),
+                done => done.map(|_| ()),
+            },
+            Err(_) => Err(StoreError::Timeout(ANSWER)),
         }
     }
 }

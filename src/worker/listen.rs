@@ -16,6 +16,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LASTED: Duration = Duration::from_secs(30);
 /// Without one for no longer than this, nobody needs to know.
 const BRIEF: Duration = Duration::from_secs(10);
+/// A look that finds so many requests is followed by the next one no sooner than wake-ups are spared for.
+const MANY: u64 = 50;
 
 impl Worker {
     pub(super) async fn listen_until(self: Arc<Self>, stop: CancellationToken) {
@@ -46,7 +48,15 @@ impl Worker {
                     self.asked.notify_one();
                     let error = loop {
                         match listener.wait().await {
-                            Ok(WakeUp::Request) => self.be_asked(),
+                            Ok(WakeUp::Request) => {
+                                self.be_asked();
+                                if self.heard.many_ask()
+                                    && let Err(error) = listener.spare().await
+                                {
+                                    break error;
+                                }
+                            }
+                            Ok(WakeUp::Requests) => self.be_asked(),
                             Ok(WakeUp::Work) => self.be_woken(),
                             Ok(WakeUp::Action) => self.asked.notify_one(),
                             Err(error) => break error,
@@ -112,6 +122,8 @@ impl Worker {
 pub(super) struct Heard {
     request: AtomicBool,
     other: AtomicBool,
+    /// Of the last look itself.
+    many: AtomicBool,
 }
 
 impl Heard {
@@ -120,6 +132,7 @@ impl Heard {
         Self {
             request: AtomicBool::new(false),
             other: AtomicBool::new(true),
+            many: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +158,16 @@ impl Heard {
     pub(super) fn forget(&self) {
         self.other.store(false, Ordering::Relaxed);
         self.forget_requests();
+    }
+
+    /// After a look that has found so many requests.
+    pub(super) fn note_found(&self, requests: u64) {
+        self.many.store(requests >= MANY, Ordering::Relaxed);
+    }
+
+    /// Requests keep coming so fast that a wake-up of each producer costs more than it tells.
+    fn many_ask(&self) -> bool {
+        self.many.load(Ordering::Relaxed)
     }
 
     pub(super) fn forget_requests(&self) {

@@ -157,6 +157,7 @@ impl Worker {
                 running.inbox_rests_until = Some(looked + rest);
                 looked_in = Some(looked);
                 tick.taken_in = taken.requests;
+                self.heard.note_found(taken.requests);
                 for (name, lane) in &taken.lanes {
                     if let Some(account) = self.accounts.iter().find(|a| a.name == *name) {
                         account.note_lane(*lane);

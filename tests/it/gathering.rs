@@ -3,6 +3,8 @@
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Scenario;
+use feather_sync::store::WakeUp;
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
 /// The daemon hears wake-ups.
@@ -128,6 +130,110 @@ async fn requests_that_come_while_others_are_taken_in_wait_for_no_poll() {
         .await;
     no_poll_was_waited_for(&world).await;
     replica.stop().await;
+    world.check().await;
+}
+
+async fn listen(world: &World) -> PgListener {
+    let mut listener = PgListener::connect_with(&world.pool).await.unwrap();
+    listener.listen("feather_sync").await.unwrap();
+    listener
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_wake_ups_are_spared_producers_give_none_and_one_for_all_follows() {
+    const SPARED: &str = "SELECT EXISTS (SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = 7305801 AND objid = 1 AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let world = World::new().await;
+    let mut heard = listen(&world).await;
+    let mut replica = world.db().listen().await.unwrap();
+    let ids = ids(100);
+    let mut asked = 0;
+    loop {
+        let sparing = tokio::spawn(async move {
+            replica.spare().await.unwrap();
+            replica
+        });
+        while !sparing.is_finished() && !world.value::<bool>(SPARED).await {}
+        world.enqueue(&ids[asked..=asked]).await;
+        asked += 1;
+        let fell_into_it = world.value::<bool>(SPARED).await;
+        replica = sparing.await.unwrap();
+        let mut woken = 0;
+        while heard.recv().await.unwrap().payload() != "requests" {
+            woken += 1;
+        }
+        if fell_into_it {
+            assert_eq!(woken, 0);
+            break;
+        }
+        assert!(asked < ids.len(), "no request fell into the time");
+    }
+    let daemon = world.start();
+    world
+        .until(&format!(
+            "SELECT count(*) = {asked} FROM feather.connections"
+        ))
+        .await;
+    daemon.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_stays_open_keeps_nobody_from_listening() {
+    let world = World::new().await;
+    let mut heard = listen(&world).await;
+    let (mut replica, mut another) = (
+        world.db().listen().await.unwrap(),
+        world.db().listen().await.unwrap(),
+    );
+    let mut open = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT feather.enqueue(gen_random_uuid())")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let (one, other) = tokio::join!(replica.spare(), another.spare());
+    one.and(other).unwrap();
+    open.commit().await.unwrap();
+    assert_eq!(heard.recv().await.unwrap().payload(), "");
+    for replica in [&mut replica, &mut another] {
+        assert_eq!(replica.wait().await.unwrap(), WakeUp::Request);
+    }
+    let daemon = world.start();
+    world
+        .until("SELECT count(*) = 1 FROM feather.connections")
+        .await;
+    daemon.stop().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_that_ask_for_many_without_a_pause_are_spared_their_wake_ups() {
+    let world = world_that_hardly_polls().await;
+    world
+        .execute("UPDATE feather.sync_accounts SET operator_paused_at = now(), operator_paused_by = 'me'")
+        .await;
+    let replica = world.start();
+    world.until(LISTENING).await;
+    let mut heard = listen(&world).await;
+    let ids = ids(60);
+    let asking = async {
+        for _ in 0..1_000 {
+            world.enqueue(&ids).await;
+        }
+    };
+    let spared = async { while heard.recv().await.unwrap().payload() != "requests" {} };
+    tokio::select! {
+        () = spared => {}
+        () = asking => panic!("each was heard"),
+    }
+    world
+        .execute(
+            "UPDATE feather.sync_accounts SET operator_paused_at = NULL, operator_paused_by = NULL",
+        )
+        .await;
+    replica.stop().await;
+    world.drain().await;
     world.check().await;
 }
 
