@@ -7,6 +7,8 @@ use std::time::Instant;
 
 /// After a look at everything, what came since is looked at for so many times as long as that took.
 const EVERYTHING_HOLDS: u32 = 10;
+/// After a quick one, all of it is looked at each time: nothing there is slow to walk over.
+const QUICK: Duration = Duration::from_millis(2);
 /// And no longer than this: a request that was committed late, behind others, waits for a look at everything.
 const EVERYTHING_HOLDS_MOST: Duration = Duration::from_secs(2);
 
@@ -49,7 +51,8 @@ impl Inbox {
             return;
         }
         if look.from.is_none() {
-            self.until = Some(now + (took * EVERYTHING_HOLDS).min(EVERYTHING_HOLDS_MOST));
+            let holds = (took * EVERYTHING_HOLDS).min(EVERYTHING_HOLDS_MOST);
+            self.until = Some(now + holds).filter(|_| took > QUICK);
             // What was committed late takes it back, and what lies between is seen once more.
             self.from = taken.next.or(self.from);
         }
@@ -103,6 +106,15 @@ mod tests {
         inbox.note(&look(Some(12)), &TakenIn::default(), start + TOOK, TOOK);
         assert_eq!(inbox.goes_on(start + TOOK * 9), Some(12));
         assert_eq!(inbox.goes_on(start + TOOK * 11), None);
+    }
+
+    #[test]
+    fn after_a_quick_look_all_of_it_is_looked_at_again() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        inbox.note(&look(None), &found(8), start, TOOK);
+        assert_eq!(inbox.goes_on(start), Some(8));
+        inbox.note(&look(None), &found(9), start, QUICK);
+        assert_eq!(inbox.goes_on(start), None);
     }
 
     #[test]

@@ -44,7 +44,10 @@ impl Worker {
     /// `None`: a whole tick has to see to it.
     pub(super) async fn begin_lone(self: &Arc<Self>, running: &mut Running) -> Option<Tick> {
         let now = self.clock.now();
-        let until = running.ease.until(now, self.settings.poll_interval)?;
+        // Sooner by chance, or where requests come at a steady pace each whole tick would meet one of them.
+        let every = self.settings.poll_interval;
+        let every = every.mul_f64(0.75 + 0.25 * self.dice.roll());
+        let until = running.ease.until(now, every)?;
         // What was committed late lies before where the looks go on.
         let looks_go_on = running.inbox.goes_on(now).is_some();
         let rests = running.inbox_rests_until.is_some_and(|until| until > now);

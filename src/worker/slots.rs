@@ -7,6 +7,7 @@
 use crate::worker::Account;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -34,6 +35,8 @@ pub(super) struct Slots {
     freed: Notify,
     /// The last claim found more work than slots.
     short: AtomicBool,
+    /// Those that a claim under way has taken, to fill as many of them as it finds jobs.
+    reserved: AtomicUsize,
     /// A claim took as many refreshes as may be out, and more may be due.
     full_of_refreshes: AtomicBool,
 }
@@ -60,6 +63,7 @@ impl Slots {
             least: (room / (ROOM_BATCHES * batch_size)).max(1),
             freed: Notify::new(),
             short: AtomicBool::new(false),
+            reserved: AtomicUsize::new(0),
             full_of_refreshes: AtomicBool::new(false),
         }
     }
@@ -91,7 +95,11 @@ impl Slots {
 
     /// So many calls are out that others will end soon, and gathering them pays.
     pub(super) fn are_busy(&self) -> bool {
-        let out = self.taken();
+        let mut out = self.taken();
+        if !self.are_short() {
+            // It will hardly find so many.
+            out = out.saturating_sub(self.reserved.load(Ordering::Relaxed));
+        }
         out > 1 && out >= self.most / 4
     }
 
@@ -124,6 +132,11 @@ impl Slots {
     pub(super) fn free<T>(&self, held: T) {
         drop(held);
         self.freed.notify_one();
+    }
+
+    /// A claim is under way that could fill so many, or none is.
+    pub(super) fn note_reserved(&self, slots: usize) {
+        self.reserved.store(slots, Ordering::Relaxed);
     }
 
     /// What the claims of a tick found: more work than slots, or not.
@@ -176,5 +189,21 @@ impl Permits {
             worker: self.worker.split(1)?,
             account: self.account.split(1)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_claim_under_way_has_taken_makes_no_result_wait_while_slots_are_plenty() {
+        let slots = Slots::new(32, 100);
+        let _all_but_one = slots.calls.clone().try_acquire_many_owned(31).unwrap();
+        assert!(slots.are_busy());
+        slots.note_reserved(30);
+        assert!(!slots.are_busy());
+        slots.note_short(true);
+        assert!(slots.are_busy());
     }
 }

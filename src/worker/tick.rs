@@ -270,6 +270,7 @@ impl Worker {
             return Ok((0, account.everywhere_again(everywhere, asked_at)));
         }
         let refreshes = self.refreshes_for(account);
+        self.slots.note_reserved(slots);
         let claim = self
             .db
             .claim(&ClaimRequest {
@@ -283,11 +284,12 @@ impl Worker {
                 refreshes,
                 known: &known.unwrap_or_default(),
             })
-            .await?;
+            .await;
+        self.slots.note_reserved(0);
         let now = self.clock.now();
         let took = now.saturating_duration_since(asked_at);
         let drawn_at = account.drawn_at(asked_at, now);
-        Ok(match claim {
+        Ok(match claim? {
             Claim::Nothing => {
                 account.note_lanes(everywhere, Vec::new(), now, took);
                 (0, account.everywhere_again(everywhere, now))
