@@ -86,18 +86,22 @@ impl Listener {
         }
     }
 
-    /// Spares producers their wake-ups for a moment, and then gives one for all of them, to all that listen. Nothing, where
-    /// another replica does so. Wake-ups that come meanwhile are heard afterwards.
+    /// Spares producers their wake-ups for a moment, and then gives one for all of them, to all that listen: `true`. Where
+    /// another replica does so, or a producer keeps its transaction open, nothing. Wake-ups that come meanwhile are heard
+    /// afterwards.
     ///
     /// # Errors
     /// When the connection is gone or silent. Not to be used again then.
-    pub async fn spare(&mut self) -> Result<(), StoreError> {
+    pub async fn spare(&mut self) -> Result<bool, StoreError> {
         // As a producer does whose transaction takes so long: the server ends it, whatever becomes of us. The lock is the
         // trigger's; where many ask, somebody holds it nearly always, and waiting is what makes them find it taken.
         let spare = sqlx::query!(
             r#"
-            SELECT set_config('lock_timeout', '50ms', true),
+            SELECT set_config('synchronous_commit', 'off', true) AS lazily,
+                set_config('lock_timeout', '50ms', true) AS briefly,
                 pg_advisory_xact_lock(7305801, 1),
+                -- The commit of a notification waits for those of others, and has to happen.
+                set_config('lock_timeout', '0', true) AS patiently,
                 pg_sleep($1),
                 pg_notify('feather_sync', $2)
             WHERE pg_try_advisory_xact_lock(7305801, 8) -- One replica at a time.
@@ -108,9 +112,8 @@ impl Listener {
         .fetch_optional(&mut self.inner);
         match tokio::time::timeout(ANSWER, spare).await {
             Ok(done) => match done.map_err(StoreError::from) {
-                // A producer keeps its transaction open.
-                Err(error) if error.is_in_the_way() => Ok(()),
-                done => done.map(|_| ()),
+                Err(error) if error.is_in_the_way() => Ok(false),
+                done => Ok(done?.is_some()),
             },
             Err(_) => Err(StoreError::Timeout(ANSWER)),
         }

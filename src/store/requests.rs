@@ -48,6 +48,13 @@ pub struct TakenIn {
     pub lanes: Vec<(AccountName, Lane)>,
 }
 
+impl TakenIn {
+    /// Nothing was looked at.
+    pub fn another_was_looking(&self) -> bool {
+        self.left && self.next.is_none()
+    }
+}
+
 /// Connections to enqueue together.
 #[derive(Clone, Debug)]
 pub struct EnqueueRequest {

@@ -46,8 +46,7 @@ impl Inbox {
     /// What a look has found that ended `now`. While somebody's snapshot is open, looking at everything costs as much as
     /// there is dead in the indexes, so it is done for a tenth of the time; at once, where something was left behind.
     pub(super) fn note(&mut self, look: &Look<'_>, taken: &TakenIn, now: Instant, took: Duration) {
-        let another_was_looking = taken.left && taken.next.is_none();
-        if another_was_looking {
+        if taken.another_was_looking() {
             return;
         }
         if look.from.is_none() {

@@ -1,5 +1,8 @@
 //! Hears wake-ups. A hint only: with nobody listening everything works, at the pace of polling.
 
+use crate::store::Listener;
+use crate::store::StoreError;
+use crate::store::TakenIn;
 use crate::store::WakeUp;
 use crate::worker::Outage;
 use crate::worker::Worker;
@@ -16,7 +19,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LASTED: Duration = Duration::from_secs(30);
 /// Without one for no longer than this, nobody needs to know.
 const BRIEF: Duration = Duration::from_secs(10);
-/// A look that finds so many requests is followed by the next one no sooner than wake-ups are spared for.
+/// Where a look finds so many requests, the next ones are gathered as long as wake-ups are spared.
 const MANY: u64 = 50;
 
 impl Worker {
@@ -46,17 +49,23 @@ impl Worker {
                     // What came while nobody listened.
                     self.be_woken();
                     self.asked.notify_one();
+                    // Those heard until what was given for all of them are from before that.
+                    let mut spared = false;
                     let error = loop {
                         match listener.wait().await {
                             Ok(WakeUp::Request) => {
                                 self.be_asked();
-                                if self.heard.many_ask()
-                                    && let Err(error) = listener.spare().await
-                                {
-                                    break error;
+                                if !spared && self.heard.many_ask() {
+                                    match self.spare(&mut listener).await {
+                                        Ok(told) => spared = told,
+                                        Err(error) => break error,
+                                    }
                                 }
                             }
-                            Ok(WakeUp::Requests) => self.be_asked(),
+                            Ok(WakeUp::Requests) => {
+                                spared = false;
+                                self.be_asked();
+                            }
                             Ok(WakeUp::Work) => self.be_woken(),
                             Ok(WakeUp::Action) => self.asked.notify_one(),
                             Err(error) => break error,
@@ -83,6 +92,20 @@ impl Worker {
             }
             self.metrics.listener_reconnects.inc();
             tokio::time::sleep(waits.next(&self.dice)).await;
+        }
+    }
+
+    /// Whether a wake-up for all who were spared theirs is on its way.
+    async fn spare(&self, listener: &mut Listener) -> Result<bool, StoreError> {
+        match listener.spare().await {
+            Ok(false) => {
+                // It may have been given up after some were spared theirs.
+                self.be_asked();
+                Ok(false)
+            }
+            // Where it is not granted, everybody is heard.
+            Err(StoreError::Privilege(_)) => Ok(true),
+            told => told,
         }
     }
 
@@ -160,9 +183,11 @@ impl Heard {
         self.forget_requests();
     }
 
-    /// After a look that has found so many requests.
-    pub(super) fn note_found(&self, requests: u64) {
-        self.many.store(requests >= MANY, Ordering::Relaxed);
+    /// After a look, or when none could be made.
+    pub(super) fn note_found(&self, taken: &TakenIn) {
+        if !taken.another_was_looking() {
+            self.many.store(taken.requests >= MANY, Ordering::Relaxed);
+        }
     }
 
     /// Requests keep coming so fast that a wake-up of each producer costs more than it tells.

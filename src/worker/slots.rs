@@ -90,15 +90,16 @@ impl Slots {
 
     /// Calls that are out.
     pub(super) fn taken(&self) -> usize {
-        self.most - self.calls.available_permits().min(self.most)
+        let taken = self.most - self.calls.available_permits().min(self.most);
+        taken.saturating_sub(self.reserved.load(Ordering::Relaxed))
     }
 
     /// So many calls are out that others will end soon, and gathering them pays.
     pub(super) fn are_busy(&self) -> bool {
         let mut out = self.taken();
-        if !self.are_short() {
-            // It will hardly find so many.
-            out = out.saturating_sub(self.reserved.load(Ordering::Relaxed));
+        if self.are_short() {
+            // A claim under way will fill them.
+            out += self.reserved.load(Ordering::Relaxed);
         }
         out > 1 && out >= self.most / 4
     }

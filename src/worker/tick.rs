@@ -90,6 +90,7 @@ impl Worker {
             }
             Err(error) => {
                 running.failed = running.failed.saturating_add(1);
+                self.heard.note_found(&TakenIn::default());
                 let took = self.clock.now().saturating_duration_since(began);
                 if !error.is_over_at_once(running.failed, took) {
                     self.note_trouble(WHAT, &error);
@@ -157,7 +158,7 @@ impl Worker {
                 running.inbox_rests_until = Some(looked + rest);
                 looked_in = Some(looked);
                 tick.taken_in = taken.requests;
-                self.heard.note_found(taken.requests);
+                self.heard.note_found(&taken);
                 for (name, lane) in &taken.lanes {
                     if let Some(account) = self.accounts.iter().find(|a| a.name == *name) {
                         account.note_lane(*lane);

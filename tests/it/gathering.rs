@@ -1,10 +1,13 @@
 //! Slots that are freed before results are written, and what wakes the loop when nothing polls.
 
+use crate::world::PATIENCE;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Scenario;
 use feather_sync::store::WakeUp;
 use sqlx::postgres::PgListener;
+use std::time::Duration;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// The daemon hears wake-ups.
@@ -139,6 +142,12 @@ async fn listen(world: &World) -> PgListener {
     listener
 }
 
+/// What the next wake-up says.
+async fn next(heard: &mut PgListener) -> String {
+    let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
+    next.unwrap().unwrap().payload().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_wake_ups_are_spared_producers_give_none_and_one_for_all_follows() {
     const SPARED: &str = "SELECT EXISTS (SELECT FROM pg_locks
@@ -151,20 +160,24 @@ async fn while_wake_ups_are_spared_producers_give_none_and_one_for_all_follows()
     let mut asked = 0;
     loop {
         let sparing = tokio::spawn(async move {
-            replica.spare().await.unwrap();
-            replica
+            let told = replica.spare().await.unwrap();
+            (replica, told)
         });
         while !sparing.is_finished() && !world.value::<bool>(SPARED).await {}
         world.enqueue(&ids[asked..=asked]).await;
         asked += 1;
         let fell_into_it = world.value::<bool>(SPARED).await;
-        replica = sparing.await.unwrap();
-        let mut woken = 0;
-        while heard.recv().await.unwrap().payload() != "requests" {
-            woken += 1;
+        let told;
+        (replica, told) = sparing.await.unwrap();
+        world
+            .execute("SELECT pg_notify('feather_sync', 'all of them')")
+            .await;
+        let mut said = Vec::new();
+        while said.last().is_none_or(|said| said != "all of them") {
+            said.push(next(&mut heard).await);
         }
-        if fell_into_it {
-            assert_eq!(woken, 0);
+        if fell_into_it && told {
+            assert_eq!(said, ["requests", "all of them"]);
             break;
         }
         assert!(asked < ids.len(), "no request fell into the time");
@@ -192,10 +205,12 @@ async fn a_producer_that_stays_open_keeps_nobody_from_listening() {
         .execute(&mut *open)
         .await
         .unwrap();
+    let began = Instant::now();
     let (one, other) = tokio::join!(replica.spare(), another.spare());
-    one.and(other).unwrap();
+    assert!(began.elapsed() > Duration::from_millis(40));
+    assert_eq!((one.unwrap(), other.unwrap()), (false, false));
     open.commit().await.unwrap();
-    assert_eq!(heard.recv().await.unwrap().payload(), "");
+    assert_eq!(next(&mut heard).await, "");
     for replica in [&mut replica, &mut another] {
         assert_eq!(replica.wait().await.unwrap(), WakeUp::Request);
     }
@@ -218,11 +233,12 @@ async fn producers_that_ask_for_many_without_a_pause_are_spared_their_wake_ups()
     let mut heard = listen(&world).await;
     let ids = ids(60);
     let asking = async {
-        for _ in 0..1_000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             world.enqueue(&ids).await;
         }
     };
-    let spared = async { while heard.recv().await.unwrap().payload() != "requests" {} };
+    let spared = async { while next(&mut heard).await != "requests" {} };
     tokio::select! {
         () = spared => {}
         () = asking => panic!("each was heard"),
