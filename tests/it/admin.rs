@@ -326,7 +326,8 @@ async fn however_many_clients_hold_connections_open_health_and_metrics_are_answe
             let asked = std::time::Instant::now();
             assert_eq!(get(port, path, "Host: localhost\r\n").await.0, 200);
             let took = asked.elapsed();
-            let longest = std::time::Duration::from_secs(3);
+            // Prometheus gives up then.
+            let longest = std::time::Duration::from_secs(10);
             assert!(took < longest, "{path} took {took:?}: {held_open}");
         }
         clients.shutdown().await;
