@@ -145,7 +145,7 @@ impl Worker {
 pub(super) struct Heard {
     request: AtomicBool,
     other: AtomicBool,
-    /// Of the last look itself.
+    /// What the last look found were many.
     many: AtomicBool,
 }
 
