@@ -12,6 +12,7 @@
 )]
 
 mod backlog;
+mod bloat;
 mod drain;
 mod fleet;
 mod floor;
@@ -22,8 +23,10 @@ mod memory;
 mod ports;
 mod process;
 mod producers;
+mod queue;
 mod report;
 mod resync;
+mod snapshot;
 mod stage;
 
 use clap::Parser;
@@ -31,10 +34,12 @@ use clap::Subcommand;
 use stage::Stage;
 use std::path::PathBuf;
 
-const MEASURES: [&str; 8] = [
+const MEASURES: [&str; 10] = [
     "drain",
     "latency",
     "backlog",
+    "snapshot",
+    "bloat",
     "resync",
     "producers",
     "fleet",
@@ -114,6 +119,8 @@ async fn main() {
             "drain" => drain::measure(&stage).await,
             "latency" => latency::measure(&stage).await,
             "backlog" => backlog::measure(&stage).await,
+            "snapshot" => snapshot::measure(&stage).await,
+            "bloat" => bloat::measure(&stage).await,
             "resync" => resync::measure(&stage).await,
             "producers" => producers::measure(&stage).await,
             "fleet" => fleet::measure(&stage).await,

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
@@ -27,12 +28,14 @@ pub const UNLIMITED: u32 = 1_000_000;
 const DATABASE: &str = "feather_sync_bench";
 
 /// Where everything runs.
+#[derive(Clone)]
 pub struct Stage {
     program: PathBuf,
     /// Ours, unless another was given.
-    postgres: Option<LocalPostgres>,
+    postgres: Option<Arc<LocalPostgres>>,
     /// With the name of the database to be replaced.
     server: url::Url,
+    database: String,
     given_api: Option<String>,
     pub rounds: usize,
     /// Smaller, to see that it works.
@@ -83,17 +86,26 @@ impl Stage {
                 };
                 let postgres = LocalPostgres::start(options).unwrap();
                 let url = postgres.url("postgres").parse().unwrap();
-                (Some(postgres), url)
+                (Some(Arc::new(postgres)), url)
             }
         };
         Self {
             program,
             postgres,
             server,
+            database: DATABASE.to_owned(),
             given_api,
             rounds,
             quick,
             huge,
+        }
+    }
+
+    /// The same with another database, for what is measured in turns.
+    pub fn beside(&self, name: &str) -> Self {
+        Self {
+            database: format!("{DATABASE}_{name}"),
+            ..self.clone()
         }
     }
 
@@ -109,7 +121,7 @@ impl Stage {
 
     pub fn url(&self) -> String {
         let mut url = self.server.clone();
-        url.set_path(DATABASE);
+        url.set_path(&self.database);
         url.to_string()
     }
 
@@ -119,10 +131,10 @@ impl Stage {
 
     /// An empty database with the schema of the program.
     pub async fn fresh_database(&self) -> PgConnection {
+        self.drop_database().await;
         let mut server = PgConnection::connect(self.server.as_str()).await.unwrap();
         for sql in [
-            format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"),
-            format!("CREATE DATABASE {DATABASE}"),
+            format!("CREATE DATABASE {}", self.database),
             // What the last round left must not be paid for in this one.
             "CHECKPOINT".to_owned(),
         ] {
@@ -136,6 +148,13 @@ impl Stage {
         )
         .await;
         conn
+    }
+
+    /// Leaves nothing for autovacuum to do.
+    pub async fn drop_database(&self) {
+        let mut server = PgConnection::connect(self.server.as_str()).await.unwrap();
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database);
+        run(&mut server, &sql).await;
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -240,7 +259,7 @@ impl Stage {
     pub fn server_cpu(&self) -> f64 {
         self.postgres
             .as_ref()
-            .and_then(LocalPostgres::pid)
+            .and_then(|postgres| postgres.pid())
             .map_or(0.0, process::tree_cpu)
     }
 
