@@ -8,16 +8,16 @@ use crate::queue::SMALL;
 use crate::queue::Statistics;
 use crate::queue::compare;
 use crate::queue::drain_some;
+use crate::queue::each;
 use crate::queue::load;
-use crate::queue::of;
 use crate::report::Report;
 use crate::report::Target;
 use crate::stage::Api;
 use crate::stage::Stage;
 
 const HUGE: usize = 10_000_000;
-/// In so many parts the queues are drained, one after the other: what else the machine does meanwhile meets all.
-const TURNS: usize = 4;
+/// Of each queue a part is drained, in turn, and so on: what else the machine does meanwhile meets all.
+const TURNS: usize = 2;
 
 pub async fn measure(stage: &Stage) -> Report {
     let api = stage.api(SCENARIO).await;
@@ -47,10 +47,10 @@ pub async fn measure(stage: &Stage) -> Report {
             ("50 k", small),
             target,
         );
-        report.ratio(
+        report.rounds(
             format!("counting ms, pending {name}; floor: 50 k"),
-            of(small, |r| r.count_ms),
-            of(runs, |r| r.count_ms),
+            &each(small, |run| run.count_ms),
+            &each(runs, |run| run.count_ms),
             None,
         );
     }
@@ -77,20 +77,25 @@ impl Queue {
     }
 }
 
-/// Fills the queues anew, and drains a part of each in turn.
+/// Fills the queues, and drains a part of each in turn.
 async fn drain_in_turns(queues: &mut [Queue], api: &Api) {
-    let mut connections = Vec::new();
-    for queue in queues.iter() {
-        let mut conn = queue.stage.fresh_database().await;
-        load(&mut conn, queue.pending, queue.statistics).await;
-        connections.push(conn);
-    }
-    for _ in 0..TURNS {
-        for (queue, conn) in queues.iter_mut().zip(&mut connections) {
-            let calls = queue.stage.size(CALLS / TURNS);
-            queue
-                .runs
-                .push(drain_some(&queue.stage, api, conn, calls).await);
+    for turn in 0..TURNS {
+        for queue in queues.iter_mut() {
+            let Queue {
+                stage,
+                pending,
+                statistics,
+                runs,
+            } = queue;
+            let calls = stage.size(CALLS);
+            let mut conn = if turn == 0 || *pending < 2 * TURNS * calls {
+                let mut conn = stage.fresh_database().await;
+                load(&mut conn, *pending, *statistics).await;
+                conn
+            } else {
+                stage.connect().await
+            };
+            runs.push(drain_some(stage, api, &mut conn, calls).await);
         }
     }
     for queue in queues {

@@ -57,14 +57,14 @@ pub async fn measure(stage: &Stage) -> Report {
             floor.push(drain_floor(stage, &api, jobs).await);
             ours.push(drain(stage, &api, jobs).await);
         }
-        let of = |costs: &[Cost], part: fn(&Cost) -> f64| {
-            median(&costs.iter().map(part).collect::<Vec<_>>())
+        let each = |costs: &[Cost], part: fn(&Cost) -> f64| -> Vec<f64> {
+            costs.iter().map(part).collect()
         };
         let mut both = |what: &str, part: fn(&Cost) -> f64, target: Option<Target>| {
-            report.ratio(
+            report.rounds(
                 format!("{what}, latency {name}"),
-                of(&floor, part),
-                of(&ours, part),
+                &each(&floor, part),
+                &each(&ours, part),
                 target,
             );
         };
@@ -82,12 +82,12 @@ pub async fn measure(stage: &Stage) -> Report {
         both("WAL KiB a job", |c| c.wal_kib, None);
         report.figure(
             format!("statements a job, latency {name}"),
-            of(&ours, |c| c.statements),
+            median(&each(&ours, |c| c.statements)),
             Target::AtMost(0.5, 0.2),
         );
         report.figure(
             format!("peak memory MiB, latency {name}"),
-            of(&ours, |c| c.peak_mib),
+            median(&each(&ours, |c| c.peak_mib)),
             Target::AtMost(32.0, 20.0),
         );
     }

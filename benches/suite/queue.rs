@@ -2,7 +2,6 @@
 
 use crate::report::Report;
 use crate::report::Target;
-use crate::report::median;
 use crate::stage::Api;
 use crate::stage::Stage;
 use crate::stage::number;
@@ -43,7 +42,7 @@ pub struct Run {
     pub count_ms: f64,
 }
 
-/// What drains `what` cost next to those of the floor.
+/// What drains `what` cost next to those of the floor, which took turns with them.
 pub fn compare(
     report: &mut Report,
     what: &str,
@@ -52,21 +51,21 @@ pub fn compare(
     rate: impl Into<Option<Target>>,
 ) {
     let mut row = |name: &str, part: fn(&Run) -> f64, target: Option<Target>| {
-        report.ratio(
+        report.rounds(
             format!("{name}, {what}; floor: {floor}"),
-            of(floor_runs, part),
-            of(runs, part),
+            &each(floor_runs, part),
+            &each(runs, part),
             target,
         );
     };
-    row("jobs/s", |r| r.rate, rate.into());
-    row("CPU ms a job, Postgres", |r| r.cpu_ms, None);
-    row("claim ms", |r| r.claim_ms, None);
+    row("jobs/s", |run| run.rate, rate.into());
+    row("CPU ms a job, Postgres", |run| run.cpu_ms, None);
+    row("claim ms", |run| run.claim_ms, None);
 }
 
-/// The median of one of their figures.
-pub fn of(runs: &[Run], part: fn(&Run) -> f64) -> f64 {
-    median(&runs.iter().map(part).collect::<Vec<_>>())
+/// One of their figures.
+pub fn each(runs: &[Run], part: fn(&Run) -> f64) -> Vec<f64> {
+    runs.iter().map(part).collect()
 }
 
 /// Jobs as requests of the last hour leave them, one after the other.

@@ -14,6 +14,8 @@ struct Line {
     what: String,
     floor: Option<f64>,
     ours: f64,
+    /// To the floor.
+    ratio: Option<f64>,
     target: Option<Target>,
 }
 
@@ -40,7 +42,36 @@ impl Report {
         ours: f64,
         target: impl Into<Option<Target>>,
     ) {
-        self.push(what.into(), Some(floor), ours, target.into());
+        self.lines.push(Line {
+            what: what.into(),
+            floor: Some(floor),
+            ours,
+            ratio: Some(ours / floor),
+            target: target.into(),
+        });
+    }
+
+    /// Figures of rounds that alternate with the floor's: medians, and the median of the ratios of neighbours, since the machine
+    /// is not the same one for long.
+    pub fn rounds(
+        &mut self,
+        what: impl Into<String>,
+        floor: &[f64],
+        ours: &[f64],
+        target: impl Into<Option<Target>>,
+    ) {
+        let ratios: Vec<_> = floor
+            .iter()
+            .zip(ours)
+            .map(|(floor, ours)| ours / floor)
+            .collect();
+        self.lines.push(Line {
+            what: what.into(),
+            floor: Some(median(floor)),
+            ours: median(ours),
+            ratio: Some(median(&ratios)),
+            target: target.into(),
+        });
     }
 
     /// A figure that stands for itself.
@@ -50,15 +81,12 @@ impl Report {
         ours: f64,
         target: impl Into<Option<Target>>,
     ) {
-        self.push(what.into(), None, ours, target.into());
-    }
-
-    fn push(&mut self, what: String, floor: Option<f64>, ours: f64, target: Option<Target>) {
         self.lines.push(Line {
-            what,
-            floor,
+            what: what.into(),
+            floor: None,
             ours,
-            target,
+            ratio: None,
+            target: target.into(),
         });
     }
 
@@ -76,8 +104,8 @@ impl Report {
         for line in &self.lines {
             let floor = line.floor.map_or_else(String::new, number);
             let ratio = line
-                .floor
-                .map_or_else(String::new, |floor| format!("{:.2}", line.ours / floor));
+                .ratio
+                .map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             println!(
                 "{:<width$}{floor:>11}{:>11}{ratio:>8}  {}",
                 line.what,
@@ -97,7 +125,7 @@ impl Report {
 
 impl Line {
     fn value(&self) -> f64 {
-        self.floor.map_or(self.ours, |floor| self.ours / floor)
+        self.ratio.unwrap_or(self.ours)
     }
 
     fn judged(&self) -> String {
@@ -126,7 +154,7 @@ impl Line {
         });
         json!({
             "what": self.what, "floor": self.floor, "ours": self.ours,
-            "ratio": self.floor.map(|floor| self.ours / floor), "target": target,
+            "ratio": self.ratio, "target": target,
         })
     }
 }
@@ -155,8 +183,11 @@ fn number(value: f64) -> String {
     }
 }
 
+/// Of an even number the mean of the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }
 
 pub fn quantile(values: &[f64], q: f64) -> f64 {

@@ -7,10 +7,11 @@ use crate::queue::SMALL;
 use crate::queue::Statistics;
 use crate::queue::compare;
 use crate::queue::drain_some;
+use crate::queue::each;
 use crate::queue::load;
-use crate::queue::of;
 use crate::report::Report;
 use crate::report::Target;
+use crate::report::median;
 use crate::stage::Api;
 use crate::stage::Stage;
 use crate::stage::run;
@@ -33,12 +34,12 @@ pub async fn measure(stage: &Stage) -> Report {
     );
     report.figure(
         "last ÷ first third, snapshot held",
-        of(&held, |r| r.last_to_first),
+        median(&each(&held, |run| run.last_to_first)),
         Target::AtLeast(0.85, 0.95),
     );
     report.figure(
         "last ÷ first third, none held",
-        of(&free, |r| r.last_to_first),
+        median(&each(&free, |run| run.last_to_first)),
         None,
     );
     report

@@ -184,8 +184,8 @@ impl Db {
                 UNION ALL
                 (SELECT place FROM picked WHERE phase = 'refresh' LIMIT (SELECT refreshes FROM permits))
             ), moment AS MATERIALIZED (
-                -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
-                -- and has to say that it began after them.
+                -- Not now(), which is before this statement saw anything: it serves what was taken in in between, too, and
+                -- has to say that it began after it.
                 SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM due) AS locked
             ), claimed AS (
                 UPDATE feather.sync_jobs j

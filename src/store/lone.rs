@@ -48,21 +48,13 @@ impl Db {
             .iter()
             .map(|(name, _)| name.as_str())
             .collect();
-        let bursts: Vec<_> = asked
-            .accounts
-            .iter()
-            .map(|(_, budget)| budget.burst)
-            .collect();
-        let rates: Vec<_> = asked
-            .accounts
-            .iter()
-            .map(|(_, budget)| budget.rate)
-            .collect();
-        let limits: Vec<_> = asked
-            .accounts
-            .iter()
-            .map(|(_, budget)| budget.limit)
-            .collect();
+        let of_budgets = |part: fn(&Budget) -> f64| -> Vec<f64> {
+            asked
+                .accounts
+                .iter()
+                .map(|(_, budget)| part(budget))
+                .collect()
+        };
         let query = sqlx::query!(
             r#"
             WITH turn AS MATERIALIZED (
@@ -136,9 +128,9 @@ impl Db {
             ) AS c ON true
             "#,
             &accounts as _,
-            &bursts,
-            &rates,
-            &limits,
+            &of_budgets(|budget| budget.burst),
+            &of_budgets(|budget| budget.rate),
+            &of_budgets(|budget| budget.limit),
             CLIMB_PER_SECOND,
             asked.worker,
             asked.lease.as_secs_f64()

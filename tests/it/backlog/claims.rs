@@ -185,3 +185,27 @@ async fn a_claim_stays_quick_while_a_snapshot_keeps_every_dead_row() {
 async fn a_claim_stays_quick_while_a_snapshot_keeps_the_dead_rows_of_a_long_drain() {
     a_held_snapshot(200_000, 12_000).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_changes_while_a_claim_waits_is_left_for_the_next_one() {
+    let queue = Queue::new().await;
+    let world = &queue.world;
+    queue.fill(2).await;
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM feather.sync_accounts FOR UPDATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let others = async {
+        world
+            .until("SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH RECURSIVE all_lanes%'")
+            .await;
+        world
+            .execute("UPDATE feather.sync_jobs SET wanted_at = wanted_at WHERE priority = 1")
+            .await;
+        lock.rollback().await.unwrap();
+    };
+    let ((jobs, _), ()) = tokio::join!(queue.claim(), others);
+    assert_eq!(jobs, 1);
+    assert_eq!(queue.claim().await.0, 1);
+}
