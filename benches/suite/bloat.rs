@@ -89,6 +89,5 @@ async fn after_a_drain(stage: &Stage) -> Drained {
 
 async fn after(stage: &Stage, api: &Api, conn: &mut PgConnection) -> Run {
     load(conn, stage.size(SMALL), Statistics::Left).await;
-    run(conn, "SELECT pg_stat_statements_reset()").await;
     drain_some(stage, api, conn, stage.size(CALLS)).await
 }

@@ -58,8 +58,8 @@ struct Arguments {
     /// The feather-sync to measure: a release build.
     #[arg(long, default_value = "target/bench/feather-sync")]
     program: PathBuf,
-    /// A server instead of a private one; a database feather_sync_bench is made in it, and dropped. Needs
-    /// pg_stat_statements. The CPU of the server is not measured then.
+    /// A server instead of a private one; databases whose names begin with feather_sync_bench are made in it, and
+    /// dropped. Needs pg_stat_statements. The CPU of the server is not measured then.
     #[arg(long)]
     database_url: Option<String>,
     /// An API instead of the simulator.

@@ -100,10 +100,16 @@ pub async fn drain_some(stage: &Stage, api: &Api, conn: &mut PgConnection, calls
     let start = number(conn, synced).await + stage.size(WARM_UP) as f64;
     // So that the daemon counts when it starts, whatever the one before it did.
     run(conn, "DELETE FROM feather.sync_counts").await;
+    run(conn, "SELECT pg_stat_statements_reset()").await;
     let daemon = stage.daemon(api, &[], &[]);
     let mut seen: Vec<(Instant, f64)> = Vec::new();
     let mut cpu = 0.0;
+    let patience = Instant::now();
     loop {
+        assert!(
+            patience.elapsed() < Duration::from_secs(600),
+            "no {calls} jobs were synced"
+        );
         let done = number(conn, synced).await;
         // It counts again after a rest that is longer than the calls here.
         let counted = "SELECT count(*)::float8 FROM feather.sync_counts";

@@ -60,6 +60,7 @@ impl Report {
         ours: &[f64],
         target: impl Into<Option<Target>>,
     ) {
+        assert_eq!(floor.len(), ours.len(), "rounds of {}", self.name);
         let ratios: Vec<_> = floor
             .iter()
             .zip(ours)

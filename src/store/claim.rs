@@ -162,7 +162,7 @@ impl Db {
                        GREATEST(LEAST($14, floor(spare)), 0)::bigint AS refreshes
                 FROM bucket
             ), picked AS MATERIALIZED (
-                SELECT j.place, lane.phase
+                SELECT j.connection_id, lane.phase
                 FROM (SELECT phase, priority, due_at FROM lanes WHERE due_at <= now()
                       -- A probe is what has been due longest in any lane. A refused job goes to the end, so the next
                       -- probe is another one: were it always the same, and the API refused just that one, the
@@ -170,7 +170,7 @@ impl Db {
                       ORDER BY CASE WHEN (SELECT pause_reason FROM account) IS NOT NULL THEN due_at END,
                                priority, phase <> $7, phase = 'refresh') AS lane
                 CROSS JOIN LATERAL (
-                    SELECT ctid AS place FROM feather.sync_jobs
+                    SELECT connection_id FROM feather.sync_jobs
                     WHERE account = $1 AND phase = lane.phase AND state = 'pending' AND priority = lane.priority
                       AND run_at >= lane.due_at AND run_at <= now()
                     ORDER BY run_at
@@ -180,12 +180,12 @@ impl Db {
                 LIMIT (SELECT n FROM permits)
             ), due AS MATERIALIZED (
                 -- Each lane of refreshes keeps to their limit, and here all together.
-                SELECT place FROM picked WHERE phase <> 'refresh'
+                SELECT connection_id FROM picked WHERE phase <> 'refresh'
                 UNION ALL
-                (SELECT place FROM picked WHERE phase = 'refresh' LIMIT (SELECT refreshes FROM permits))
+                (SELECT connection_id FROM picked WHERE phase = 'refresh' LIMIT (SELECT refreshes FROM permits))
             ), moment AS MATERIALIZED (
-                -- Not now(), which is before this statement saw anything: it serves what was taken in in between, too, and
-                -- has to say that it began after it.
+                -- Not now(): a claim that waited for the account's row sees, and serves, requests that came meanwhile,
+                -- and has to say that it began after them.
                 SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM due) AS locked
             ), claimed AS (
                 UPDATE feather.sync_jobs j
@@ -194,10 +194,7 @@ impl Db {
                     started_at = (SELECT at FROM moment), attempt = j.attempt + 1,
                     finalize_started_at = CASE WHEN j.phase = 'finalize' THEN (SELECT at FROM moment)
                                                ELSE j.finalize_started_at END
-                -- By their places, since they are locked: another look for each in the primary key is a fifth of a claim.
-                -- A job that somebody changed after this statement began is not found there, and left for the next
-                -- claim, as one that somebody has locked is.
-                WHERE j.ctid = ANY (ARRAY(SELECT place FROM due))
+                WHERE j.connection_id = ANY (ARRAY(SELECT connection_id FROM due))
                 RETURNING j.*
             ), drawn AS (
                 UPDATE feather.sync_accounts a

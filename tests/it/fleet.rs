@@ -286,7 +286,7 @@ async fn a_sync_begins_later_than_every_request_that_it_serves_also_when_its_cla
     world
         .until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH RECURSIVE all_lanes%'")
         .await;
-    // The waiting claim's statement has begun, and the job is another one once it goes on.
+    // The waiting claim's statement has begun, and will see what another replica takes in now.
     world.enqueue(&[id]).await;
     let asked: DateTime<Utc> = world.value("SELECT clock_timestamp()").await;
     assert_eq!(
