@@ -99,6 +99,9 @@ async fn a_claim_reads_what_it_takes_though_the_queue_was_empty_when_it_was_last
     let Queue { world, db, .. } = queue;
     // A session says what it has read when it ends.
     drop(db);
+    world
+        .until("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'feather-sync'")
+        .await;
     let claimed = 10_i64 * 16;
     let mut read = 0_i64;
     while read < claimed {
