@@ -5,6 +5,7 @@
 pub mod account;
 pub mod budget;
 pub mod clock;
+pub mod duration;
 pub mod failure;
 pub mod job;
 pub mod listed;

@@ -146,14 +146,38 @@ pub use verify::Invariant;
 pub use verify::VerifySettings;
 pub use verify::Violation;
 
+use crate::domain::duration::LONGEST;
 use std::time::Duration;
 
-/// Seconds from the database as a duration; what is past or not a number is zero.
+/// Seconds from the database as a duration: what is past or not a number is zero, and what is longer than anybody
+/// waits is [`LONGEST`], so that adding it to an instant cannot overflow.
 fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    let within = seconds.clamp(0.0, LONGEST.as_secs_f64());
+    Duration::try_from_secs_f64(within).unwrap_or_default()
 }
 
 /// A count as Postgres holds it.
 fn signed(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_number_of_seconds_the_database_says_can_be_added_to_an_instant() {
+        let table = [
+            (0.25, Duration::from_millis(250)),
+            (-1.0, Duration::ZERO),
+            (f64::NEG_INFINITY, Duration::ZERO),
+            (f64::NAN, Duration::ZERO),
+            (1e19, LONGEST),
+            (f64::INFINITY, LONGEST),
+        ];
+        for (from, duration) in table {
+            assert_eq!(seconds(from), duration, "{from}");
+            let _ = std::time::Instant::now() + duration;
+        }
+    }
 }

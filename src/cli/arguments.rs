@@ -8,6 +8,7 @@ use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 
+use crate::domain::duration;
 pub(super) use crate::domain::request::account;
 pub(super) use crate::domain::request::connection_id;
 use crate::domain::request::time;
@@ -15,14 +16,7 @@ use crate::domain::request::time;
 /// `30s`, `5m`, `1h 30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const FORM: &str = "write 250ms, 30s, 5m or 2h";
-    if text.parse::<f64>().is_ok() {
-        return Err(format!("a number without a unit: {FORM}"));
-    }
-    // To the parser `M` is a month, to many people a minute.
-    if text.contains('M') {
-        return Err(format!("`M` is not a unit: {FORM}"));
-    }
-    humantime::parse_duration(text).map_err(|_| format!("not a duration: {FORM}"))
+    duration::parse(text).map_err(|why| format!("{why}: {FORM}"))
 }
 
 /// A point in time, as given.

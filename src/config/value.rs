@@ -12,9 +12,7 @@ use std::time::Duration;
 use crate::config::LogFormat;
 use crate::config::file::list_from_text;
 use crate::config::layers::Raw;
-
-/// Enough for everybody, and far from where adding it to a time overflows.
-const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+use crate::domain::duration;
 
 const OFF: &str = "off";
 
@@ -41,7 +39,7 @@ fn scalar<'r>(raw: &'r Raw, wanted: &str) -> Result<&'r str, String> {
 
 /// A duration of at least `least`.
 pub(super) fn duration(raw: &Raw, least: Duration) -> Result<Duration, String> {
-    duration_within(raw, least..=LONGEST)
+    duration_within(raw, least..=duration::LONGEST)
 }
 
 pub(super) fn duration_within(
@@ -50,18 +48,8 @@ pub(super) fn duration_within(
 ) -> Result<Duration, String> {
     const FORM: &str = "write it as \"250ms\", \"30s\", \"5m\", \"2h\" or \"90d\"";
     let written = scalar(raw, "a duration")?;
-    if written.parse::<f64>().is_ok() {
-        return Err(format!(
-            "is {}, a number without a unit: {FORM}",
-            shown(written)
-        ));
-    }
-    // To the parser `M` is a month, to many people a minute.
-    if written.contains('M') {
-        return Err(format!("is {}: `M` is not a unit; {FORM}", shown(written)));
-    }
-    let duration = humantime::parse_duration(written)
-        .map_err(|_| format!("is {}, which is not a duration: {FORM}", shown(written)))?;
+    let duration =
+        duration::parse(written).map_err(|why| format!("is {}, {why}: {FORM}", shown(written)))?;
     if !range.contains(&duration) {
         let (least, most) = (
             format_duration(*range.start()),

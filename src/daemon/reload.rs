@@ -28,10 +28,15 @@ pub(super) async fn follow(
             return;
         }
         service::tell_reloading();
-        match reread() {
+        // It reads files; and where it panics, later reloads shall still be heard.
+        let reread = reread.clone();
+        let read = match tokio::task::spawn_blocking(move || reread()).await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
             Ok(config) => take_over(&config, &started, &worker).await,
             Err(error) => {
-                let error = error.to_string();
                 tracing::error!(
                     error,
                     "the configuration cannot be used; going on with the one before"

@@ -1,5 +1,6 @@
 //! Whether a connection's tools have settled, as a pure function. Upstream does not publish the words.
 
+use crate::domain::duration::LONGEST;
 use crate::domain::job::CallKind;
 use crate::domain::job::Job;
 use crate::domain::job::Sighting;
@@ -116,9 +117,9 @@ fn is_word(words: &[String], word: &str) -> bool {
     words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
-/// A duration for arithmetic with database times; absurdly long ones saturate.
+/// A duration for arithmetic with database times: a century at most, so that no sum overflows.
 pub fn time_delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+    TimeDelta::from_std(duration.min(LONGEST)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,6 +139,12 @@ mod tests {
             tools_synced_at: synced.then(|| fixture::time(5)),
             ..fixture::snapshot()
         }
+    }
+
+    #[test]
+    fn the_longest_duration_can_be_added_to_a_time() {
+        let late = fixture::time(0) + time_delta(Duration::MAX);
+        assert_eq!(late - fixture::time(0), TimeDelta::days(36_500));
     }
 
     #[test]

@@ -49,7 +49,10 @@ pub(super) fn edit(
         && let Some(at) = parse_rfc3339(time)
     {
         content.updated_at = at;
-        new.insert("updated_at".to_owned(), old["updated_at"].clone());
+        match old.get("updated_at") {
+            Some(before) => new.insert("updated_at".to_owned(), before.clone()),
+            None => new.remove("updated_at"),
+        };
     }
     note_differences(&mut overrides, &parts.fields, &old, &new);
     if old_tools != new_tools {

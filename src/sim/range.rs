@@ -9,6 +9,7 @@ use serde::Deserializer;
 use serde::de::Error;
 
 use super::chance::Chance;
+use crate::domain::duration;
 
 /// A duration, or a range of them to choose from: `"250ms"` or `"20ms..80ms"`, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,7 +34,7 @@ impl Span {
             return self.min;
         }
         let width = u64::try_from((self.max - self.min).as_micros()).unwrap_or(u64::MAX - 1);
-        self.min + Duration::from_micros(chance.below(width + 1))
+        self.min + Duration::from_micros(chance.below(width.saturating_add(1)))
     }
 }
 
@@ -134,8 +135,7 @@ impl<'de> Deserialize<'de> for Count {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    humantime::parse_duration(text)
-        .map_err(|error| format!("`{text}` is not a duration such as 250ms or 3s: {error}"))
+    duration::parse(text).map_err(|why| format!("`{text}` is {why}: write 250ms or 3s"))
 }
 
 /// For serde's `deserialize_with`: `"250ms"`.

@@ -14,6 +14,7 @@ use super::clock::micros;
 use super::fault::RetryAfter;
 use super::fault::StatusFault;
 use super::scenario::Limit;
+use crate::domain::duration;
 
 pub(super) type Reply = Response<Body>;
 
@@ -156,7 +157,7 @@ fn with_retry_after(reply: Reply, after: Option<&RetryAfter>, clock: &Clock) -> 
         Some(RetryAfter::Seconds(seconds)) => seconds.to_string(),
         Some(RetryAfter::Text(text)) => text
             .strip_prefix('+')
-            .and_then(|ahead| humantime::parse_duration(ahead).ok())
+            .and_then(|ahead| duration::parse(ahead).ok())
             .map_or_else(
                 || text.clone(),
                 |ahead| http_date(clock.now() + micros(ahead)),

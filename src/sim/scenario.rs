@@ -13,6 +13,9 @@ use super::range::Count;
 use super::range::Span;
 use super::rule::FaultRule;
 
+/// All are made at the start, and take a kilobyte or so each.
+const MOST_CONNECTIONS: u64 = 10_000_000;
+
 /// How the simulated API behaves. The default: every connection exists, is active, settles at once
 /// with five tools, and nothing goes wrong.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -192,6 +195,10 @@ impl Scenario {
         if self.tools.max > 10_000 {
             return range("tools", format!("= {} is more than 10000", self.tools.max));
         }
+        if self.connections > MOST_CONNECTIONS {
+            let problem = format!("= {} is more than {MOST_CONNECTIONS}", self.connections);
+            return range("connections", problem);
+        }
         for rule in &self.faults {
             if let Err(problem) = rule.check() {
                 return range("fault", format!("`{}`: {problem}", rule.fault.kind()));
@@ -264,6 +271,8 @@ mod tests {
             churn.contains("churn = 7 is not between 0 and 1"),
             "{churn}"
         );
+        let many = problem("connections = 9000000000000000000");
+        assert!(many.contains("is more than 10000000"), "{many}");
         let settle = problem("settle = \"3s..1s\"");
         assert!(
             settle.contains("runs backwards") && settle.contains("line 1"),

@@ -58,6 +58,15 @@ fn wrong_usage_exits_with_2_and_says_what_was_wrong() {
         ),
         (&["run", "--until-empty", "--timeout", "5M"], "not a unit"),
         (
+            &[
+                "run",
+                "--until-empty",
+                "--timeout",
+                "18446744073709551615s 1000ms",
+            ],
+            "not a duration",
+        ),
+        (
             &["migrate", "--check", "--without-roles"],
             "cannot be used with",
         ),

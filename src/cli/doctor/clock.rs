@@ -24,7 +24,7 @@ pub(super) struct Asked {
 fn apart(theirs: DateTime<Utc>, precision: Duration, asked: Asked) -> Duration {
     let precision = chrono::TimeDelta::from_std(precision).unwrap_or_default();
     let late = theirs - asked.to;
-    let early = asked.from - (theirs + precision);
+    let early = asked.from - theirs - precision;
     late.max(early).to_std().unwrap_or_default()
 }
 
@@ -103,6 +103,14 @@ mod tests {
             let finding = judge_database(at(ms), asked());
             assert_eq!(finding.level, level, "{ms}: {finding:?}");
             assert_eq!(finding.next.is_some(), level > Level::Ok);
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_time_there_is_are_far_off_and_nothing_worse() {
+        for theirs in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            assert_eq!(judge_api(theirs, asked()).level, Level::Warning);
+            assert_eq!(judge_database(theirs, asked()).level, Level::Failed);
         }
     }
 

@@ -72,6 +72,11 @@ async fn jobs_are_listed_by_what_the_address_asks_for() {
         ("/jobs?class=x", "no error class x"),
         ("/jobs?id=xyz", "xyz is not"),
         ("/jobs?for=soon", "soon is no time"),
+        ("/jobs?for=5M", "5M is no time"),
+        (
+            "/jobs?for=18446744073709551615s%201000ms",
+            "1000ms is no time",
+        ),
         ("/jobs?after=1_2", "not whole"),
         ("/jobs/all?do=explode", "no action explode"),
         ("/jobs/all", "no action"),

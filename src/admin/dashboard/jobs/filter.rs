@@ -3,6 +3,7 @@
 use crate::admin::dashboard::look::Trouble;
 use crate::admin::dashboard::state;
 use crate::domain::ErrorClass;
+use crate::domain::duration;
 use crate::store::JobFilter;
 use crate::store::JobState;
 use crate::store::Place;
@@ -83,7 +84,7 @@ impl JobQuery {
             .transpose()?;
         let for_seconds = given(self.for_time.as_ref())
             .map(|text| {
-                let time = humantime::parse_duration(text).ok();
+                let time = duration::parse(text).ok();
                 let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
                 seconds.ok_or_else(|| {
                     wrong(format!(
