@@ -4,6 +4,9 @@ use crate::ports::free_port;
 use crate::world::Replica;
 use crate::world::World;
 use crate::world::ids;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -33,7 +36,8 @@ pub(crate) async fn get(port: u16, path: &str, headers: &str) -> (u16, String) {
 }
 
 pub(crate) async fn until_status(port: u16, path: &str, wanted: u16) -> String {
-    for _ in 0..3_000 {
+    let began = std::time::Instant::now();
+    while began.elapsed() < PATIENCE {
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             let (status, body) = get(port, path, "Host: localhost\r\n").await;
             if status == wanted {
@@ -309,19 +313,27 @@ async fn however_many_clients_hold_connections_open_health_and_metrics_are_answe
             .to_owned(),
     ] {
         let mut clients = tokio::task::JoinSet::new();
+        let (came, went) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         for _ in 0..300 {
-            let held_open = held_open.clone();
+            let (held_open, came, went) = (held_open.clone(), came.clone(), went.clone());
             clients.spawn(async move {
                 loop {
                     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     // Whoever is cut off comes again at once.
                     let _ = stream.write_all(held_open.as_bytes()).await;
+                    came.fetch_add(1, Ordering::SeqCst);
                     let _ = stream.read(&mut [0]).await;
+                    went.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
-        // Until all places are taken, that is.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        // Once the first has to go, all places are taken.
+        let taken = async {
+            while came.load(Ordering::SeqCst) < 300 || went.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken).await.unwrap();
         for path in ["/healthz", "/readyz", "/metrics"] {
             let asked = std::time::Instant::now();
             assert_eq!(get(port, path, "Host: localhost\r\n").await.0, 200);

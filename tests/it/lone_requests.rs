@@ -62,7 +62,7 @@ async fn a_request_that_comes_alone_is_leased_as_it_is_taken_in() {
         .await
     {
         // A look holds ten times as long as it took.
-        tokio::time::sleep(Duration::from_millis(50) * asked).await;
+        tokio::time::sleep(Duration::from_millis(150) * asked).await;
         let Some(&id) = ids.get(asked as usize) else {
             panic!("none of {asked} requests was leased as it was taken in");
         };

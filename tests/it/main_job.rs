@@ -83,12 +83,17 @@ async fn one_request_is_visible_within_moments_at_idle() {
     world
         .until("SELECT count(*) = 1 FROM feather.sync_replicas")
         .await;
-    let began = std::time::Instant::now();
-    world.enqueue(&ids(1)).await;
-    world
-        .until("SELECT count(*) = 1 FROM feather.connections")
-        .await;
-    // Generous: what is measured exactly is for the benchmarks. Polling alone would take longer.
-    assert!(began.elapsed() < Duration::from_secs(30));
+    // The first one may be found at the start, by the look that goes before listening.
+    for (done, id) in (1..).zip(ids(3)) {
+        let began = std::time::Instant::now();
+        world.enqueue(&[id]).await;
+        world
+            .until(&format!(
+                "SELECT count(*) = {done} FROM feather.connections"
+            ))
+            .await;
+        // Generous: what is measured exactly is for the benchmarks. Polling alone would take longer.
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
     replica.stop().await;
 }

@@ -4,6 +4,7 @@ use crate::admin::ask;
 use crate::admin::get;
 use crate::admin::listening;
 use crate::admin::status;
+use crate::world::PATIENCE;
 use crate::world::World;
 use crate::world::ids;
 use std::time::Duration;
@@ -336,7 +337,9 @@ async fn bodies_that_never_come_keep_others_out_for_seconds_only() {
     }
     let body = late(&ids(1));
     // Some of those may not have their place yet.
+    let began = Instant::now();
     let refused = loop {
+        assert!(began.elapsed() < PATIENCE, "nobody is refused");
         let answer = post(port, JSON, &body).await;
         if answer.0 != 202 {
             break answer;

@@ -17,6 +17,7 @@ use std::time::Instant;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -198,15 +199,14 @@ async fn a_trap_springs_as_often_as_it_was_set_and_sees_a_pattern_in_pieces() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_resets_its_clients() {
-    let gone = echo_gone().await;
-    let proxy = Proxy::start(Target::Tcp(gone)).await.unwrap();
+    // Bound, so that nobody else gets the port, and not listening.
+    let gone = TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone_address = gone.local_addr().unwrap();
+    let proxy = Proxy::start(Target::Tcp(gone_address)).await.unwrap();
     let mut stream = connect(&proxy).await;
     soon(stream.read(&mut [0])).await.unwrap_err();
-}
-
-async fn echo_gone() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+    drop(gone);
 }
 
 /// What a COMMIT through a proxy came to: what the client was told, and what is stored.

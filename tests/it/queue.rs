@@ -124,7 +124,7 @@ async fn requests_during_a_sync_cause_exactly_one_more_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_while_settling_makes_the_next_call_a_finalize_again_once() {
-    let world = World::with(Scenario::from_toml("settle = \"700ms\"").unwrap()).await;
+    let world = World::with(Scenario::from_toml("settle = \"1h\"").unwrap()).await;
     let id = ids(1)[0];
     world.enqueue(&[id]).await;
     let replica = world.start();
@@ -132,6 +132,10 @@ async fn a_request_while_settling_makes_the_next_call_a_finalize_again_once() {
         .until("SELECT last_outcome = 'settling' FROM feather.sync_status")
         .await;
     world.enqueue(&[id]).await;
+    world
+        .until("SELECT count(*) = 2 FROM feather.sync_attempts WHERE kind = 'finalize'")
+        .await;
+    world.sim.advance(Duration::from_secs(7_200));
     world
         .until("SELECT last_outcome = 'synced' FROM feather.sync_status")
         .await;

@@ -386,10 +386,14 @@ async fn nothing_is_refreshed_unless_it_is_configured() {
     let (mut world, ids) = synced_a_day_ago(1).await;
     world.unset("FEATHER_SYNC__RECONCILE__REFRESH_AFTER");
     let replica = world.start();
+    // Refreshing begins when the daemon does, and looks for its first step then: this takes longer.
+    let other = Uuid::from_u128(0xf000_4000_8000_0000_0000_0001);
+    world.enqueue(&[other]).await;
     world
-        .until("EXISTS (SELECT FROM feather.sync_replicas)")
+        .until(&format!(
+            "EXISTS (SELECT FROM feather.connections WHERE id = '{other}')"
+        ))
         .await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     replica.stop().await;
     assert_eq!(kinds(&world, ids[0]), [Kind::Finalize]);
     let steps: i64 = world

@@ -17,6 +17,7 @@ use crate::world::Replica;
 use crate::world::World;
 use feather_sync::local_postgres::LocalPostgres;
 use feather_sync::local_postgres::Options;
+use feather_sync::sim::Gate;
 use feather_sync::sim::Scenario;
 use std::time::Duration;
 use std::time::Instant;
@@ -67,6 +68,24 @@ impl Scene {
         let replica = self.world.start();
         self.is_ready().await;
         replica
+    }
+
+    /// Asks for all of these, and returns when some are synced and others can be only once the gate is released, which
+    /// has to be before their calls time out.
+    async fn under_load(&self, ids: &[Uuid]) -> Gate {
+        let (first, rest) = ids.split_at(ids.len() / 2);
+        self.world.enqueue(first).await;
+        let first: Vec<_> = first.iter().map(Uuid::to_string).collect();
+        self.world
+            .until(&format!(
+                "SELECT count(*) >= {} FROM feather.connections WHERE id = ANY ('{{{}}}')",
+                first.len() / 2,
+                first.join(",")
+            ))
+            .await;
+        let gate = self.world.sim.hold();
+        self.world.enqueue(rest).await;
+        gate
     }
 
     async fn is_ready(&self) {

@@ -121,7 +121,7 @@ async fn bodies_over_the_limit_are_no_timeouts_though_they_wait_for_each_other()
 
 #[tokio::test]
 async fn a_body_that_gets_no_room_in_time_is_a_timeout() {
-    let client = client(Duration::from_millis(200)).await;
+    let client = client(Duration::from_secs(1)).await;
     let _one = client.room.take(LIMIT, LIMIT).await;
     let _other = client.room.take(LIMIT, LIMIT).await;
     for kind in [CallKind::Finalize, CallKind::Poll] {

@@ -1,6 +1,7 @@
 //! The claim's own time, with a large queue and with rows that a snapshot keeps from being removed.
 
 use crate::claiming::claim_of_one;
+use crate::world::PATIENCE;
 use crate::world::World;
 use feather_sync::domain::AccountName;
 use feather_sync::store::Claim;
@@ -103,8 +104,9 @@ async fn a_claim_reads_what_it_takes_though_the_queue_was_empty_when_it_was_last
         .until("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'feather-sync'")
         .await;
     let claimed = 10_i64 * 16;
-    let mut read = 0_i64;
+    let (began, mut read) = (Instant::now(), 0_i64);
     while read < claimed {
+        assert!(began.elapsed() < PATIENCE, "{read} entries are told of");
         read = sqlx::query_scalar(
             "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'sync_jobs'",
         )

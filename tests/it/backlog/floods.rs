@@ -55,6 +55,8 @@ async fn flood(world: &World, requests: u64, account: &str) {
         .await;
 }
 
+const TAKEN_IN: &str = "SELECT NOT EXISTS (SELECT FROM feather.sync_requests)";
+
 async fn waiting(world: &World) -> u64 {
     let waiting: i64 = world
         .value("SELECT count(*) FROM feather.sync_requests")
@@ -106,9 +108,7 @@ async fn fresh_beside_a_flood(requests: u64) -> Duration {
             "the fresh one waited for the backlog: only {left} of {requests} are left"
         );
     }
-    while waiting(&world).await > 0 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    world.until(TAKEN_IN).await;
     let during = (attempts(&world).await - before) / begun.elapsed().as_secs_f64();
     println!("taken in within {:?}", begun.elapsed());
     for number in 6..=10 {
@@ -187,9 +187,7 @@ async fn one_connection_over_and_over(requests: u64) {
     let begun = Instant::now();
     let other = sync_one(&world, 1).await;
     println!("another connection took {other:?}");
-    while waiting(&world).await > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    world.until(TAKEN_IN).await;
     world
         .until("SELECT NOT EXISTS (SELECT FROM feather.sync_jobs)")
         .await;
@@ -219,9 +217,7 @@ async fn nobodys_flood(requests: u64) {
     let left = waiting(&world).await;
     println!("a request of a known account took {took:?}, {left} in the inbox");
     assert!(left > requests / 2, "{left} of {requests} are left");
-    while waiting(&world).await > 0 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    world.until(TAKEN_IN).await;
     let took = sync_one(&world, 2).await;
     println!("and {took:?} once all are in the queue");
     let health: (i64, Option<String>) = world

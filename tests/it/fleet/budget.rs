@@ -147,7 +147,8 @@ async fn while_replicas_are_configured_differently_the_last_word_or_the_smaller_
     world.set(RATE, "60000");
     let gate = world.sim.hold();
     let old = world.start();
-    world.called(1).await;
+    // As many as it calls at a time.
+    world.called(16).await;
     world.set(RATE, "120");
     let new = world.start();
     world

@@ -3,6 +3,8 @@
 use super::*;
 use crate::admin::get;
 use crate::admin::listening;
+use crate::world::PATIENCE;
+use std::time::Instant;
 
 /// Nobody is asked after any more: the database refuses it.
 async fn refuse_to_ask_after(world: &World) {
@@ -64,8 +66,10 @@ async fn a_turn_that_cannot_be_taken_leaves_the_process_ready() {
             .filter_map(|line| line.split_once("} ")?.1.parse::<u64>().ok())
             .sum::<u64>()
     };
+    let began = Instant::now();
     let mut errors = 0;
     while errors < 3 {
+        assert!(began.elapsed() < PATIENCE, "it does not try again");
         let (status, body) = get(port, "/readyz", "Host: localhost\r\n").await;
         assert_eq!(status, 200, "{body}");
         errors = failed(&get(port, "/metrics", "Host: localhost\r\n").await.1);
@@ -134,11 +138,13 @@ async fn a_list_counts_as_a_call_as_soon_as_it_is_answered_and_what_it_has_polle
     let (replica, port) = listening(&mut world, "127.0.0.1").await;
     let lists =
         "feather_sync_api_requests_total{account=\"default\",kind=\"list\",status=\"200\"} 1";
+    let began = Instant::now();
     while !get(port, "/metrics", "Host: localhost\r\n")
         .await
         .1
         .contains(lists)
     {
+        assert!(began.elapsed() < PATIENCE, "no list is counted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tx.rollback().await.unwrap();

@@ -1,6 +1,7 @@
 //! The change feed: one row per visible change, in the order in which changes become visible.
 
 use crate::outcomes::answer;
+use crate::world::PATIENCE;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Fault;
@@ -9,7 +10,6 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// Kind, class, and how many columns and tools, of a connection's events in order.
@@ -251,7 +251,10 @@ async fn an_event_waits_for_one_that_has_its_number_and_is_not_committed() {
     world.enqueue(&ids[..1]).await;
     let replica = world.start();
     world
-        .until("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 5 AND NOT granted")
+        .until(
+            "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 5 AND NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
         .await;
     let visible: i64 = world
         .value("SELECT count(*) FROM feather.sync_events")
@@ -280,9 +283,16 @@ async fn listeners_are_notified_only_where_it_is_switched_on() {
     world.sync(&ids[..1]).await;
     world.set("FEATHER_SYNC__EVENTS__NOTIFY", "true");
     world.sync(&ids[1..]).await;
-    listener.recv().await.unwrap();
-    let more = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await;
-    assert!(more.is_err(), "one of two syncs notifies: {more:?}");
+    // Notifications come in the order in which they were committed.
+    world
+        .execute("SELECT pg_notify('feather_sync_events', 'all')")
+        .await;
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|word| word != "all") {
+        let next = tokio::time::timeout(PATIENCE, listener.recv()).await;
+        heard.push(next.unwrap().unwrap().payload().to_owned());
+    }
+    assert_eq!(heard, ["", "all"], "one of two syncs notifies");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,14 +38,10 @@ async fn work_follows_the_primary_and_nothing_that_was_replicated_is_lost() {
     let (standby, standby_proxy) = with_standby(&mut scene).await;
     let replica = scene.start().await;
     let ids = ids(300);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 60 FROM feather.connections")
-        .await;
-
+    let gate = scene.under_load(&ids).await;
     scene.postgres.shut_down(Shutdown::Immediate);
     scene.is_not_ready("read-only").await;
+    gate.release();
     let both = || scene.proxy.stats().accepted + standby_proxy.stats().accepted;
     let (before, began) = (both(), Instant::now());
     scene.stays_calm().await;
@@ -136,11 +132,7 @@ async fn read_only_switched_on_stops_the_claims_and_switched_off_lets_them_go_on
     let scene = Scene::with(&[], "tools = 2\nlatency = \"50ms\"").await;
     let replica = scene.start().await;
     let ids = ids(150);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 20 FROM feather.connections")
-        .await;
+    let gate = scene.under_load(&ids).await;
     let switch = async |value: &str| {
         let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
         let mut session = scene.world.pool.acquire().await.unwrap();
@@ -158,6 +150,7 @@ async fn read_only_switched_on_stops_the_claims_and_switched_off_lets_them_go_on
     switch("on").await;
     scene.is_not_ready("the database is read-only").await;
     let calls = scene.world.sim.calls().len();
+    gate.release();
     scene.stays_calm().await;
     assert!(scene.world.sim.calls().len() <= calls + 16);
     switch("off").await;

@@ -1,5 +1,6 @@
 //! Requests that come over HTTP meanwhile.
 
+use super::PATIENCE;
 use super::Scene;
 use crate::admin::until_status;
 use crate::ports::free_port;
@@ -63,7 +64,9 @@ async fn only_after_a_commit_without_an_answer_it_is_not_known_whether_anything_
         (Moment::BeforeServer, "lost"),
         (Moment::BeforeAnswer, "unheard"),
     ] {
+        let began = Instant::now();
         let refused = loop {
+            assert!(began.elapsed() < PATIENCE, "the trap did not spring");
             // The upkeep commits, too, and may fall into the trap first.
             scene.proxy.set_trap(COMMIT, moment, 1);
             let answer = post(scene.port, JSON, &account(name)).await;

@@ -7,21 +7,20 @@ use crate::world::ids;
 use feather_sync::local_postgres::Shutdown;
 use std::process::Command;
 use std::time::Duration;
+use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_under_load_lose_nothing_and_burn_no_attempt() {
     let scene = Scene::new(&[]).await;
     let replica = scene.start().await;
     let ids = ids(400);
-    scene.world.enqueue(&ids).await;
-    for (how, done) in [(Shutdown::Fast, 50), (Shutdown::Immediate, 120)] {
-        scene
-            .world
-            .until(&format!(
-                "SELECT count(*) >= {done} FROM feather.connections"
-            ))
-            .await;
+    for (how, asked) in [Shutdown::Fast, Shutdown::Immediate]
+        .into_iter()
+        .zip(ids.chunks(200))
+    {
+        let gate = scene.under_load(asked).await;
         scene.postgres.restart(how).unwrap();
+        gate.release();
     }
     scene.synced_at_once(&ids).await;
     scene.is_ready().await;
@@ -34,13 +33,10 @@ async fn a_server_that_is_away_for_a_while_is_asked_rarely_and_found_again() {
     let scene = Scene::new(&[]).await;
     let replica = scene.start().await;
     let ids = ids(100);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 20 FROM feather.connections")
-        .await;
+    let gate = scene.under_load(&ids).await;
     scene.postgres.shut_down(Shutdown::Immediate);
     scene.is_not_ready("the database cannot be used").await;
+    gate.release();
     scene.stays_calm().await;
     scene.postgres.start_again().unwrap();
     scene.is_ready().await;
@@ -57,19 +53,18 @@ async fn a_server_that_is_away_under_load_is_two_lines_in_the_log_its_going_and_
     let process = Process::logging(&scene.world, &log);
     scene.is_ready().await;
     let ids = ids(300);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 20 FROM feather.connections")
-        .await;
+    let gate = scene.under_load(&ids).await;
     scene.postgres.shut_down(Shutdown::Immediate);
     scene.is_not_ready("the database cannot be used").await;
+    gate.release();
     // Long enough for every loop to fail many times, the listener's too.
+    let began = Instant::now();
     while scene
         .metric("feather_sync_db_errors_total{kind=\"unavailable\"}")
         .await
         < 12.0
     {
+        assert!(began.elapsed() < PATIENCE, "some loop does not try again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     scene.postgres.start_again().unwrap();
@@ -120,13 +115,10 @@ async fn a_frozen_server_is_waited_for_and_goes_on_where_it_stopped() {
     let scene = Scene::new(&[]).await;
     let replica = scene.start().await;
     let ids = ids(100);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 20 FROM feather.connections")
-        .await;
+    let gate = scene.under_load(&ids).await;
     signal(&scene, "STOP");
     scene.is_not_ready("no answer within 2s").await;
+    gate.release();
     scene.stays_calm().await;
     signal(&scene, "CONT");
     scene.is_ready().await;
@@ -139,20 +131,14 @@ async fn sessions_that_an_administrator_ends_again_and_again_cost_nothing_but_ti
     let scene = Scene::new(&[]).await;
     let replica = scene.start().await;
     let ids = ids(300);
-    scene.world.enqueue(&ids).await;
-    let began = std::time::Instant::now();
-    for round in 1..=12 {
-        scene
-            .world
-            .until(&format!(
-                "SELECT count(*) >= {} FROM feather.connections",
-                round * 10
-            ))
-            .await;
+    let began = Instant::now();
+    for asked in ids.chunks(25) {
+        let gate = scene.under_load(asked).await;
         scene
             .world
             .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feather-sync'")
             .await;
+        gate.release();
     }
     assert!(began.elapsed() < PATIENCE);
     scene.synced_at_once(&ids).await;
@@ -165,23 +151,20 @@ async fn connections_that_are_cut_or_silent_are_made_anew() {
     use crate::proxy::Traffic;
     let scene = Scene::new(&[]).await;
     let replica = scene.start().await;
-    let ids = ids(200);
-    scene.world.enqueue(&ids).await;
-    for round in 1..=5 {
-        scene
-            .world
-            .until(&format!(
-                "SELECT count(*) >= {} FROM feather.connections",
-                round * 20
-            ))
-            .await;
+    let ids = ids(240);
+    let (asked, last) = ids.split_at(200);
+    for asked in asked.chunks(40) {
+        let gate = scene.under_load(asked).await;
         scene.proxy.set(Traffic::Refuse);
         scene.proxy.cut();
         scene.is_not_ready("the database cannot be used").await;
         scene.proxy.set(Traffic::Pass);
+        gate.release();
     }
+    let gate = scene.under_load(last).await;
     scene.proxy.set(Traffic::Silent);
     scene.is_not_ready("no answer within 2s").await;
+    gate.release();
     scene.stays_calm().await;
     // What is silent is cut in the end, by a firewall say.
     scene.proxy.cut();

@@ -164,17 +164,14 @@ async fn a_server_that_panics_because_its_log_has_no_room_is_waited_for() {
 
     let replica = scene.start().await;
     let ids = ids(200);
-    scene.world.enqueue(&ids).await;
-    scene
-        .world
-        .until("SELECT count(*) >= 20 FROM feather.connections")
-        .await;
+    let gate = scene.under_load(&ids).await;
     disk.fill();
     // The server has some log files to spare; somebody writes more than they hold.
     let much =
         "CREATE TABLE bulk AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 50000) n";
     scene.postgres.query("app", much).await.unwrap_err();
     scene.is_not_ready("the database cannot be used").await;
+    gate.release();
     scene.stays_calm().await;
     let log = fs::read_to_string(scene.postgres.log_file()).unwrap();
     assert!(

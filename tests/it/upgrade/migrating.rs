@@ -109,7 +109,10 @@ async fn a_migration_killed_in_the_middle_leaves_nothing_half_done() {
     let holder = open(&world, "BEGIN; COMMENT ON SCHEMA feather IS 'in the way'").await;
     let mut killed = program(&world, &["migrate"]).spawn().unwrap();
     world
-        .until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'object')")
+        .until(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'object'
+                            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        )
         .await;
     killed.kill().unwrap();
     killed.wait().unwrap();
