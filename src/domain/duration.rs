@@ -42,8 +42,9 @@ pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     // (chronotope/humantime#66).
     parts(text)
         .try_fold(Duration::ZERO, |sum, part| {
-            let part = humantime::parse_duration(part).ok()?;
-            sum.checked_add(part)
+            // To the parser a lone `0` is a duration, though no other number is.
+            let part = (part != "0").then(|| humantime::parse_duration(part));
+            sum.checked_add(part?.ok()?)
         })
         .ok_or(NotADuration::Malformed)
 }
@@ -85,12 +86,14 @@ mod tests {
         for (text, why) in [
             ("90", NotADuration::NoUnit),
             (" 1.5 ", NotADuration::NoUnit),
+            ("0", NotADuration::NoUnit),
             ("5M", NotADuration::Month),
             ("", NotADuration::Malformed),
             ("soon", NotADuration::Malformed),
             ("5 s x", NotADuration::Malformed),
             ("s 5", NotADuration::Malformed),
             ("1s 5", NotADuration::Malformed),
+            ("1s 0", NotADuration::Malformed),
             ("-5s", NotADuration::Malformed),
             ("1s, 2s", NotADuration::Malformed),
             ("5ß", NotADuration::Malformed),

@@ -133,8 +133,12 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// A duration; zero needs no unit.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     duration::parse(text).map_err(|why| format!("`{text}` is {why}: write 250ms or 3s"))
 }
 
@@ -171,10 +175,10 @@ mod tests {
             seen[count.choose(&mut chance) as usize] = true;
         }
         assert_eq!(seen, [false, false, false, true, true, true]);
-        assert_eq!(
-            "0ms".parse::<Span>().unwrap(),
-            Span::exactly(Duration::ZERO)
-        );
+        for zero in ["0ms", "0"] {
+            let span: Span = zero.parse().unwrap();
+            assert_eq!(span, Span::exactly(Duration::ZERO));
+        }
         assert_eq!(
             "20ms..80ms".parse::<Span>().unwrap().to_string(),
             "20ms..80ms"

@@ -13,8 +13,8 @@ use super::clock::http_date;
 use super::clock::micros;
 use super::fault::RetryAfter;
 use super::fault::StatusFault;
+use super::range::parse_duration;
 use super::scenario::Limit;
-use crate::domain::duration;
 
 pub(super) type Reply = Response<Body>;
 
@@ -157,7 +157,7 @@ fn with_retry_after(reply: Reply, after: Option<&RetryAfter>, clock: &Clock) -> 
         Some(RetryAfter::Seconds(seconds)) => seconds.to_string(),
         Some(RetryAfter::Text(text)) => text
             .strip_prefix('+')
-            .and_then(|ahead| duration::parse(ahead).ok())
+            .and_then(|ahead| parse_duration(ahead).ok())
             .map_or_else(
                 || text.clone(),
                 |ahead| http_date(clock.now() + micros(ahead)),

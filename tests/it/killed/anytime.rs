@@ -1,5 +1,6 @@
 //! At any moment.
 
+use crate::killed::PATIENCE;
 use crate::killed::Process;
 use crate::killed::books::Books;
 use crate::killed::books::Overlap;
@@ -7,6 +8,7 @@ use crate::killed::short_leases;
 use crate::world::World;
 use crate::world::ids;
 use feather_sync::sim::Scenario;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_with_calls_in_flight_nothing_is_lost_and_every_call_is_recorded() {
@@ -98,9 +100,10 @@ async fn sigterm_during_work_ends_with_exit_code_0_and_burns_nothing() {
     world
         .until("SELECT count(*) > 10 FROM feather.connections")
         .await;
-    // However fast it is, the others are there to be left.
-    let gate = world.sim.hold();
+    // However fast it is, calls are out, and others are there to be left.
+    let (gate, calls) = (world.sim.hold(), world.sim.stats().calls);
     world.enqueue(rest).await;
+    world.called(calls + 1).await;
     process.signal("TERM");
     gate.release();
     assert_eq!(process.ended().await.code(), Some(0));
@@ -131,6 +134,13 @@ async fn killed_with_calls_sent(replicas: usize) {
     let holds = killed.holds();
     killed.signal("KILL");
     drop(killed);
+    // The API has seen that nobody waits for an answer: until then, any call for one of them meets it there.
+    let hung_up = async {
+        while world.sim.stats().in_flight > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, hung_up).await.unwrap();
     world
         .execute(&format!(
             "UPDATE feather.sync_jobs SET lease_until = now() WHERE {holds}"
